@@ -1,0 +1,1 @@
+"""Kernels as TensorIR, installed as ``tvm_sparse.schedules``."""

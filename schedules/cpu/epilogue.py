@@ -1,0 +1,109 @@
+"""What a kernel does with finished sums before it stores them: residual, activation.
+
+The epilogue's numbers lie in one float array: the bias of each output channel, as many zeros (the start of later
+K-blocks), then `PARAMETERS` scalars, then per-channel slopes where the activation has them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from tvm.script.ir_builder import tirx as T
+
+from . import math
+from .ir import Flat, broadcast, constant
+
+PARAMETERS = 4
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An activation that kernels apply to their sums.
+
+    Parameters
+    ----------
+    kind : str
+        One of `KINDS`. ``"clip"`` also serves as no activation, ReLU and ReLU6.
+    parameters : tuple of float
+        ``(low, high)`` of a clip, ``(slope,)`` of a leaky ReLU; empty otherwise.
+    """
+
+    kind: str = "clip"
+    parameters: tuple[float, ...] = (float("-inf"), float("inf"))
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"unknown activation {self.kind!r}; known: {', '.join(KINDS)}")
+
+
+def epilogue_array(
+    bias: np.ndarray, activation: Activation, slopes: np.ndarray | None = None
+) -> np.ndarray:
+    """Numbers of an epilogue.
+
+    Parameters
+    ----------
+    bias : numpy.ndarray
+        float32 ``[M]``.
+    activation : Activation
+        The activation.
+    slopes : numpy.ndarray, optional
+        float32 ``[M]``, for ``"prelu"``.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 ``[2 * M + 4 (+ M)]``.
+    """
+    parameters = np.zeros(PARAMETERS, np.float32)
+    parameters[: len(activation.parameters)] = activation.parameters
+    parts = [bias, np.zeros_like(bias), parameters]
+    if activation.kind == "prelu":
+        if slopes is None or slopes.shape != bias.shape:
+            raise ValueError("a PReLU needs one slope per output channel")
+        parts.append(slopes)
+    return np.concatenate(parts).astype(np.float32)
+
+
+def emit_activation(kind: str, value, numbers: Flat, channels, row, lanes: int):
+    """Apply an activation to a vector of sums.
+
+    Parameters
+    ----------
+    kind : str
+        One of `KINDS`.
+    value : expression
+        float32 vector.
+    numbers : Flat
+        The epilogue's array.
+    channels, row : expression
+        Output channels M, and the vector's channel.
+    lanes : int
+        Elements of a vector.
+    """
+
+    def parameter(index: int):
+        return broadcast(numbers[channels * 2 + index], lanes)
+
+    if kind == "clip":
+        return T.min(T.max(value, parameter(0)), parameter(1))
+    if kind == "leaky_relu":
+        return T.max(value, constant(0.0, lanes)) + parameter(0) * T.min(value, constant(0.0, lanes))
+    if kind == "prelu":
+        slope = broadcast(numbers[channels * 2 + PARAMETERS + row], lanes)
+        return T.max(value, constant(0.0, lanes)) + slope * T.min(value, constant(0.0, lanes))
+    return _FUNCTIONS[kind](value)
+
+
+_FUNCTIONS = {
+    "gelu": math.gelu,
+    "gelu_tanh": math.gelu_tanh,
+    "silu": math.silu,
+    "sigmoid": math.sigmoid,
+    "tanh": math.tanh,
+    "hard_swish": math.hard_swish,
+    "hard_sigmoid": math.hard_sigmoid,
+}
+
+KINDS = ("clip", "leaky_relu", "prelu", *_FUNCTIONS)

@@ -1,0 +1,53 @@
+"""Moving lanes between vectors, per instruction set."""
+
+from __future__ import annotations
+
+from tvm.script.ir_builder import tirx as T
+
+from .ir import intrinsic
+from .isa import Isa
+
+
+def merge_lanes(isa: Isa, kept, index, source):
+    """Replace lanes of `kept` by lanes of `source`.
+
+    Parameters
+    ----------
+    isa : Isa
+        Instruction set.
+    kept, source : expression
+        float32 vectors.
+    index : expression
+        int32 vector. A lane with the sign bit takes the source's lane given by the bits below `isa.lanes`; a lane
+        without it keeps the value of `kept`. Bit ``log2(lanes)`` is set where the sign bit is, so that the index
+        also serves a two-source permute.
+
+    Returns
+    -------
+    expression
+        float32 vector.
+    """
+    if isa.name == "avx512":
+        return intrinsic("llvm.x86.avx512.vpermi2var.ps.512", kept, index, source, dtype="float32x16")
+    if isa.name == "avx2":
+        moved = intrinsic("llvm.x86.avx2.permps", source, index, dtype="float32x8")
+        mask = T.reinterpret("float32x8", index)
+        return intrinsic("llvm.x86.avx.blendv.ps.256", kept, moved, mask, dtype="float32x8")
+    lanes = [T.Shuffle([index], [i]) for i in range(isa.lanes)]
+    picked = [
+        T.Select(
+            lanes[i] < 0,
+            _dynamic_lane(source, lanes[i] & (isa.lanes - 1), isa.lanes),
+            T.Shuffle([kept], [i]),
+        )
+        for i in range(isa.lanes)
+    ]
+    return T.Shuffle(picked, list(range(isa.lanes)))
+
+
+def _dynamic_lane(vector, index, lanes: int):
+    """Lane of a vector at a run-time position, as a chain of selects."""
+    value = T.Shuffle([vector], [0])
+    for i in range(1, lanes):
+        value = T.Select(index == i, T.Shuffle([vector], [i]), value)
+    return value

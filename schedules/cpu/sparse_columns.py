@@ -1,0 +1,132 @@
+"""Unstructured sparse convolutions and linear layers over columns.
+
+For each row of a block and each of its nonzeros, one weight is broadcast and multiplied with the vectors of the tile:
+``acc[s] += w * source[offset + s]``. Rows come grouped by their count of nonzeros (see
+:mod:`tvm_sparse.sparsity.formats.columns`), so the inner loops run without mispredicted branches. Sums of later
+K-blocks are added at the end of a row: the multiply-add chain must not wait for the second-level cache.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm.script.ir_builder import tirx as T
+from tvm.tirx import PrimFunc
+
+from tvm_sparse.sparsity.formats.columns import QUAD
+
+from .driver import DRIVER_FIELDS, HALO_FIELDS, Block, emit_tasks
+from .epilogue import emit_activation
+from .ir import Flat, TableReader, as_int, broadcast, build_function, registers
+from .isa import Isa
+
+FIELDS = (*DRIVER_FIELDS, *HALO_FIELDS, "rows", "group", "group_pointers")
+
+
+@dataclass(frozen=True)
+class SparseColumns:
+    """A kernel of the family.
+
+    Parameters
+    ----------
+    tile : tuple of int
+        Rows and columns ``(R, V)`` of the register tile.
+    halo : bool
+        Whether windows are built in a buffer; otherwise panels are read in place (1x1, linear).
+    activation : str
+        Kind of the epilogue's activation.
+    residual : bool
+        Whether a second tensor, in the output's geometry, is added before the activation.
+    """
+
+    tile: tuple[int, int]
+    halo: bool
+    activation: str = "clip"
+    residual: bool = False
+
+    def symbol(self, isa: Isa) -> str:
+        """Name of the compiled function."""
+        source = "window" if self.halo else "panel"
+        residual = "_residual" if self.residual else ""
+        return (
+            f"tvm_sparse_sparse_columns_{source}_{self.tile[0]}x{self.tile[1]}_{self.activation}{residual}"
+            f"_{isa.name}"
+        )
+
+    def build(self, isa: Isa) -> PrimFunc:
+        """Build the kernel: ``(x[, residual], values, offsets, numbers, table, y)``."""
+        arguments = [("x", 4, "float32"), ("residual", 4, "float32")][: 2 if self.residual else 1]
+        arguments += [
+            ("values", 1, "float32"),
+            ("offsets", 1, "uint16"),
+            ("numbers", 1, "float32"),
+            ("table", 1, "int32"),
+            ("y", 4, "float32"),
+        ]
+        return build_function(self.symbol(isa), arguments, isa.lanes, lambda *flats: self._body(isa, *flats))
+
+    def _body(self, isa: Isa, source: Flat, *rest: Flat) -> None:
+        residual = rest[0] if self.residual else None
+        values, offsets, numbers, table_buffer, output = rest[-5:]
+        table = TableReader(table_buffer, FIELDS)
+
+        def rows(block: Block) -> None:
+            for tail in range(QUAD):
+                pointer = block.index * QUAD + tail
+                begin = T.bind(table.at("group_pointers", pointer))
+                count = T.bind(table.at("group_pointers", pointer + 1) - begin)
+                with T.serial(0, count) as group:
+                    entry = T.bind((begin + group) * 4)
+                    first_row = T.bind(table.at("group", entry))
+                    position = T.bind(table.at("group", entry + 2))
+                    quads = T.bind(table.at("group", entry + 3))
+                    with T.serial(0, table.at("group", entry + 1)) as row:
+                        at = T.bind(position + row * (quads * QUAD + tail))
+                        channel = T.bind(table.at("rows", first_row + row))
+                        self._row(
+                            isa, block, table, values, offsets, numbers, output, residual,
+                            channel, at, quads, tail,
+                        )  # fmt: skip
+
+        emit_tasks(isa, table, source, self.halo, rows)
+
+    def _row(
+        self, isa: Isa, block: Block, table: TableReader, values: Flat, offsets: Flat, numbers: Flat,
+        output: Flat, residual: Flat | None, channel, at, quads, tail: int,
+    ) -> None:  # fmt: skip
+        """Emit one row: start, quads, tail, earlier sums, residual, activation, store."""
+        lanes, (tile_rows, tile_columns) = isa.lanes, self.tile
+        count = tile_rows * tile_columns
+        accumulators = registers(count, lanes)
+        channels = table.scalar("channels_out")
+        start = T.bind(numbers[channel + channels * (1 - block.first)])
+        for accumulator in accumulators:
+            accumulator.set(broadcast(start, lanes))
+
+        def multiply(position) -> None:
+            weight = T.bind(broadcast(values[position], lanes))
+            origin = T.bind(block.base + as_int(offsets[position]))
+            for s, accumulator in enumerate(accumulators):
+                column, r = divmod(s, tile_rows)
+                shift = origin + r * lanes if column == 0 else origin + (block.pitch * column + r * lanes)
+                accumulator.set(accumulator.value + weight * block.source.load_vector(shift))
+
+        with T.serial(0, quads) as quad:
+            for i in range(QUAD):
+                multiply(at + quad * QUAD + i)
+        for i in range(tail):
+            multiply(at + quads * QUAD + i)
+        y = T.bind(block.output + channel * table.scalar("output_channel"))
+        with T.If(block.first == 0):
+            with T.Then():
+                for s, accumulator in enumerate(accumulators):
+                    accumulator.set(accumulator.value + output.load_vector(y + s * lanes))
+        with T.If(block.last == 1):
+            with T.Then():
+                for s, accumulator in enumerate(accumulators):
+                    value = accumulator.value
+                    if residual is not None:
+                        value = value + residual.load_vector(y + s * lanes)
+                    accumulator.set(emit_activation(self.activation, value, numbers, channels, channel, lanes))
+        for s, accumulator in enumerate(accumulators):
+            output.store_vector(y + s * lanes, accumulator.value)

@@ -1,0 +1,1 @@
+"""Commands of the repository: quickstart, tests, benchmark. Not installed with the package."""

@@ -1,0 +1,1 @@
+"""Network architectures of the benchmark zoo, written in PyTorch: one module per family."""

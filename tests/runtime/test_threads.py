@@ -1,0 +1,93 @@
+"""Thread counts: where they come from and what they do to the process."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tvm_sparse.errors import InputError
+from tvm_sparse.runtime import Package, host, threads
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch):
+    for name in ("TVM_NUM_THREADS", "OMP_NUM_THREADS", "TVM_BIND_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_priorities(monkeypatch):
+    assert threads.resolve(None, None) == host.default_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", "5,2")
+    assert threads.resolve(None, None) == 5
+    monkeypatch.setenv("TVM_NUM_THREADS", "6")
+    assert threads.resolve(None, None) == 6
+    assert threads.resolve(None, 7) == 7
+    assert threads.resolve(8, 7) == 8
+
+
+@pytest.mark.parametrize("count", [0, -1, "many", 1.5])
+def test_nonsense_is_refused(package, count):
+    with pytest.raises(InputError, match="num_threads must be a positive integer"):
+        package.load(num_threads=count)
+
+
+def test_nonsense_in_environment(monkeypatch):
+    monkeypatch.setenv("TVM_NUM_THREADS", "0")
+    with pytest.raises(InputError, match="TVM_NUM_THREADS must be a positive integer"):
+        threads.resolve(None)
+
+
+def test_default_is_the_cores_allowed():
+    script = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+    script += "from tvm_sparse.runtime.host import default_num_threads; print(default_num_threads())"
+    assert int(subprocess.check_output([sys.executable, "-c", script])) == 1
+    assert 1 <= host.default_num_threads() <= len(os.sched_getaffinity(0))
+
+
+def test_package_says_how_many(library, metadata, tmp_path):
+    package = Package.write(tmp_path / "m.tar", library, {**metadata, "num_threads": 3})
+    assert package.load().num_threads == 3
+    assert package.load(num_threads=1).num_threads == 1
+
+
+def test_results_do_not_depend_on_the_count(package, inputs, check):
+    for count in (1, 2, 1, 2):
+        check(package.load(num_threads=count).run(inputs), inputs)
+
+
+PROCESS = """
+import os, sys, threading, warnings
+from tvm_sparse.runtime import load
+from tvm_sparse.runtime.arrays import fill_inputs
+def tasks():
+    return len(os.listdir("/proc/self/task"))
+warnings.simplefilter("error")
+before, affinity, environment = tasks(), os.sched_getaffinity(0), dict(os.environ)
+inputs = None
+for count, workers in [(1, 0), (3, 2), (2, 2), (1, 2), (3, 2)]:
+    module = load(sys.argv[1], num_threads=count)
+    inputs = inputs or fill_inputs(module.inputs)
+    module.run(inputs)
+    assert tasks() - before == workers, (count, tasks() - before)
+assert os.sched_getaffinity(0) == affinity and dict(os.environ) == environment
+try:
+    load(sys.argv[1], num_threads=4).run(inputs)
+except RuntimeWarning as warning:
+    assert "cannot grow to 4" in str(warning)
+else:
+    raise AssertionError("no warning")
+# Another Python thread has a pool of its own.
+module, seen = load(sys.argv[1], num_threads=4), []
+other = threading.Thread(target=lambda: (module.run(inputs), seen.append(tasks() - before)))
+other.start()
+other.join()
+assert seen == [2 + 1 + 3], seen
+"""
+
+
+def test_workers_and_affinity(package):
+    """Worker threads appear only when needed, and the process's own affinity and environment stay."""
+    one_cpu = {min(os.sched_getaffinity(0))}
+    command = [sys.executable, "-c", PROCESS, package.path]
+    subprocess.run(command, check=True, preexec_fn=lambda: os.sched_setaffinity(0, one_cpu))

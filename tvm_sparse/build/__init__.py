@@ -1,0 +1,1 @@
+"""Compiling kernels once, caching them on disk, and linking packages."""

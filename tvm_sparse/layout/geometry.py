@@ -1,0 +1,214 @@
+"""Where a pixel lives: the geometry of activations stored in columns.
+
+An activation ``[N, C, H, W]`` is stored as ``[N * panels, C, vectors, lanes]`` ("columns"). The lanes of a vector are
+*far apart*: the image is cut into ``grid = (LY, LX)`` subimages of ``sub_height x sub_width`` pixels, and lane
+``ly * LX + lx`` belongs to subimage ``(ly, lx)``. A panel is one register tile of ``tile = (R, V)`` pixels of every
+subimage at once; its vectors are numbered down the rows first, ``vector = v * R + r``. So each tap of a convolution
+is an aligned load of another vector, and only the borders between subimages need permuted lanes.
+
+Tokens and batch items are images of height 1. This is the only place that knows where a pixel lives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+
+# Origin of lanes that hold no subimage: far outside of every image, also after scaling by a stride.
+_UNUSED = -(1 << 20)
+
+# Accumulators of one register tile: fewer starve the two FMA units (latency 4), more do not fit 16 registers.
+_MAX_VECTORS = 14
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Geometry of a batch of images in columns.
+
+    Parameters
+    ----------
+    batch, height, width : int
+        Size of the logical tensor ``[batch, C, height, width]``.
+    lanes : int
+        float32 elements of a vector.
+    grid : tuple of int
+        Subimages down and across, ``LY * LX <= lanes``.
+    tile : tuple of int
+        Rows and columns ``(R, V)`` of a panel within each subimage.
+    """
+
+    batch: int
+    height: int
+    width: int
+    lanes: int
+    grid: tuple[int, int]
+    tile: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        if min(self.batch, self.height, self.width, self.lanes, *self.grid, *self.tile) < 1:
+            raise ValueError(f"every size of a geometry must be at least 1: {self}")
+        if self.grid[0] * self.grid[1] > self.lanes:
+            raise ValueError(f"grid {self.grid} needs more than {self.lanes} lanes")
+
+    @cached_property
+    def sub_height(self) -> int:
+        """Rows of a subimage, a multiple of the tile's."""
+        return _round_up(-(-self.height // self.grid[0]), self.tile[0])
+
+    @cached_property
+    def sub_width(self) -> int:
+        """Columns of a subimage, a multiple of the tile's."""
+        return _round_up(-(-self.width // self.grid[1]), self.tile[1])
+
+    @property
+    def panels_down(self) -> int:
+        """Panels from top to bottom of a subimage."""
+        return self.sub_height // self.tile[0]
+
+    @property
+    def panels_across(self) -> int:
+        """Panels from left to right of a subimage."""
+        return self.sub_width // self.tile[1]
+
+    @property
+    def panels(self) -> int:
+        """Panels of one image."""
+        return self.panels_down * self.panels_across
+
+    @property
+    def vectors(self) -> int:
+        """Vectors of a panel for one channel."""
+        return self.tile[0] * self.tile[1]
+
+    @property
+    def pixels(self) -> int:
+        """Useful pixels of one image."""
+        return self.height * self.width
+
+    @property
+    def utilisation(self) -> float:
+        """Share of lanes that hold a pixel."""
+        return self.pixels / (self.panels * self.vectors * self.lanes)
+
+    def shape(self, channels: int) -> tuple[int, int, int, int]:
+        """Shape ``[batch * panels, channels, vectors, lanes]`` of a tensor with that many channels."""
+        return (self.batch * self.panels, channels, self.vectors, self.lanes)
+
+    @cached_property
+    def lane_origin(self) -> tuple[np.ndarray, np.ndarray]:
+        """Row and column of each lane's subimage, int64 ``[lanes]`` each; far outside where a lane is unused."""
+        lane = np.arange(self.lanes)
+        used = lane < self.grid[0] * self.grid[1]
+        return (
+            np.where(used, lane // self.grid[1] * self.sub_height, _UNUSED),
+            np.where(used, lane % self.grid[1] * self.sub_width, _UNUSED),
+        )
+
+    def locate(self, y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Panel, vector and lane of pixels.
+
+        Parameters
+        ----------
+        y, x : numpy.ndarray
+            Rows and columns inside the image, any equal shape.
+
+        Returns
+        -------
+        tuple of numpy.ndarray
+            Panel (of the image), vector (of the panel) and lane, in the shape of `y`.
+        """
+        rows, columns = self.tile
+        sub_y, sub_x = y % self.sub_height, x % self.sub_width
+        panel = sub_y // rows * self.panels_across + sub_x // columns
+        vector = sub_x % columns * rows + sub_y % rows
+        return panel, vector, y // self.sub_height * self.grid[1] + x // self.sub_width
+
+    def pixel(self, panel: np.ndarray, vector: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and columns ``[..., lanes]`` of the pixels of vectors; outside of the image where there is none."""
+        rows, columns = self.tile
+        y = panel // self.panels_across * rows + vector % rows
+        x = panel % self.panels_across * columns + vector // rows
+        return y[..., None] + self.lane_origin[0], x[..., None] + self.lane_origin[1]
+
+    @cached_property
+    def used(self) -> np.ndarray:
+        """Whether a lane holds a pixel, bool ``[panels, vectors, lanes]``."""
+        panel, vector = np.meshgrid(np.arange(self.panels), np.arange(self.vectors), indexing="ij")
+        y, x = self.pixel(panel, vector)
+        return (y >= 0) & (y < self.height) & (x >= 0) & (x < self.width)
+
+    def pack(self, images: np.ndarray, fill: float = 0.0) -> np.ndarray:
+        """Store ``[batch, C, height, width]`` in columns; unused lanes hold `fill`."""
+        batch, channels = images.shape[:2]
+        if images.shape != (self.batch, channels, self.height, self.width):
+            raise ValueError(f"images of shape {images.shape} do not fit {self}")
+        out = np.full((batch, self.panels, channels, self.vectors, self.lanes), fill, images.dtype)
+        y, x = np.meshgrid(np.arange(self.height), np.arange(self.width), indexing="ij")
+        panel, vector, lane = self.locate(y, x)
+        out[:, panel, :, vector, lane] = images.transpose(2, 3, 0, 1)
+        return out.reshape(self.shape(channels))
+
+    def unpack(self, columns: np.ndarray) -> np.ndarray:
+        """Inverse of `pack`: ``[batch, C, height, width]``."""
+        channels = columns.shape[1]
+        if columns.shape != self.shape(channels):
+            raise ValueError(f"columns of shape {columns.shape} do not fit {self}")
+        y, x = np.meshgrid(np.arange(self.height), np.arange(self.width), indexing="ij")
+        panel, vector, lane = self.locate(y, x)
+        split = columns.reshape(self.batch, self.panels, channels, self.vectors, self.lanes)
+        return np.ascontiguousarray(split[:, panel, :, vector, lane].transpose(2, 3, 0, 1))
+
+
+@lru_cache(maxsize=None)
+def choose_geometry(batch: int, height: int, width: int, lanes: int) -> Geometry:
+    """Choose lanes and tile for images of a size.
+
+    The choice depends on nothing else, so tensors of one size share their geometry and elementwise operators need
+    no relayout. Cycles per useful pixel are estimated as FMA issue (two a cycle, latency 4, one broadcast a
+    nonzero) over the lane utilisation, plus the halo that a 3x3 convolution would build.
+
+    Parameters
+    ----------
+    batch, height, width : int
+        Size of the images.
+    lanes : int
+        float32 elements of a vector.
+
+    Returns
+    -------
+    Geometry
+        The cheapest geometry.
+    """
+    best, best_cost = None, float("inf")
+    for down in range(1, min(lanes, height) + 1):
+        for across in range(1, min(lanes // down, width) + 1):
+            for tile in _tiles(-(-height // down), -(-width // across)):
+                geometry = Geometry(batch, height, width, lanes, (down, across), tile)
+                cost = _cost(geometry)
+                if cost < best_cost:
+                    best, best_cost = geometry, cost
+    assert best is not None
+    return best
+
+
+def _tiles(rows: int, columns: int) -> list[tuple[int, int]]:
+    return [
+        (r, v)
+        for v in range(1, min(columns, _MAX_VECTORS) + 1)
+        for r in range(1, min(rows, _MAX_VECTORS // v) + 1)
+        if v <= 4 or rows == 1
+    ]
+
+
+def _cost(geometry: Geometry) -> float:
+    rows, columns = geometry.tile
+    vectors = geometry.vectors
+    issue = max((vectors + 1) / 2, 4.0) + 0.1 * vectors
+    halo = (rows + 2) * (columns + 2) / vectors if geometry.height > 1 else 0.0
+    return (issue / vectors * 2 + 0.06 * halo) / geometry.utilisation
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple

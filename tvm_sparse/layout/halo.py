@@ -1,0 +1,228 @@
+"""Programs that bring the pixels which a kxk window reads into a small buffer, vector by vector.
+
+The consumer of an activation builds, for some channels at a time, the grid of vectors that its window touches. Most
+grid vectors are stored vectors; at the borders between subimages lanes come from several vectors, and pixels outside
+of the image hold the pad value. A program lists the operations per *stripe* (a set of panels that share a grid).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .geometry import Geometry
+
+# Sign bit: "take this lane from the source". Bits 0-4 then address the source as the second table of a two-source
+# permute (AVX-512), bits 0-2 as the lane of a one-source permute (AVX2); the other ISAs use the low bits too.
+_TAKE = -(1 << 31)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Window of a convolution or pooling: sizes down and across.
+
+    Parameters
+    ----------
+    kernel, stride, dilation : tuple of int
+        Vertical and horizontal.
+    padding : tuple of int
+        Top, left, bottom, right.
+    """
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """Size of the output image."""
+        top, left, bottom, right = self.padding
+        spans = [(k - 1) * d + 1 for k, d in zip(self.kernel, self.dilation, strict=True)]
+        return (
+            (height + top + bottom - spans[0]) // self.stride[0] + 1,
+            (width + left + right - spans[1]) // self.stride[1] + 1,
+        )
+
+
+@dataclass(frozen=True)
+class HaloProgram:
+    """Operations that fill the buffer of every stripe; destinations and sources in elements.
+
+    Parameters
+    ----------
+    copy : numpy.ndarray
+        ``[n, 2]``: destination, source.
+    one : numpy.ndarray
+        ``[n, 3]``: destination, source, lane index; lanes that are not taken hold the pad value.
+    two : numpy.ndarray
+        ``[n, 5]``: destination, then source and lane index twice.
+    more : numpy.ndarray
+        ``[n, 3]``: destination (already filled), source, lane index.
+    pointers : numpy.ndarray
+        ``[4, stripes + 1]``: first operation of each stripe, for copy, one, two and more.
+    lanes : numpy.ndarray
+        int32 ``[k, lanes]``: the lane indices.
+    tile_pointers : numpy.ndarray
+        ``[stripes + 1]``: first tile of each stripe.
+    tile_buffer, tile_panel : numpy.ndarray
+        Per tile: position of its window's origin in the buffer (elements) and its output panel.
+    taps : numpy.ndarray
+        ``[kernel height, kernel width]``: position of each tap in the buffer, in elements.
+    pitch : int
+        Elements between neighbouring columns of a tile in the buffer.
+    size : int
+        Elements of the buffer for one channel.
+    """
+
+    copy: np.ndarray
+    one: np.ndarray
+    two: np.ndarray
+    more: np.ndarray
+    pointers: np.ndarray
+    lanes: np.ndarray
+    tile_pointers: np.ndarray
+    tile_buffer: np.ndarray
+    tile_panel: np.ndarray
+    taps: np.ndarray
+    pitch: int
+    size: int
+
+
+def halo_program(
+    source: Geometry, target: Geometry, window: Window, channels: int, stripe: tuple[int, int] = (1, 1)
+) -> HaloProgram:
+    """Plan how to build the windows of all panels of `target` from vectors of `source`.
+
+    The grid of a stripe is stored by phase (grid row modulo the stride), column after column, so that the vectors
+    of a tile column are consecutive for every tap, stride and dilation.
+
+    Parameters
+    ----------
+    source, target : Geometry
+        Geometry of the input and of the output image.
+    window : Window
+        The window; its output size must be the target's.
+    channels : int
+        Channels of the source tensor (panels are ``channels * vectors * lanes`` elements apart).
+    stripe : tuple of int
+        Panels down and across that share one grid; must divide the target's panels.
+
+    Returns
+    -------
+    HaloProgram
+        The program; one image, the kernel repeats it for the batch.
+    """
+    if window.output_size(source.height, source.width) != (target.height, target.width):
+        raise ValueError(f"{window} does not turn {source} into {target}")
+    if target.panels_down % stripe[0] or target.panels_across % stripe[1]:
+        raise ValueError(f"stripes of {stripe} panels do not divide {target}")
+    rows, columns = target.tile[0] * stripe[0], target.tile[1] * stripe[1]
+    (kh, kw), (sy, sx), (dy, dx) = window.kernel, window.stride, window.dilation
+    grid_h, grid_w = (rows - 1) * sy + (kh - 1) * dy + 1, (columns - 1) * sx + (kw - 1) * dx + 1
+    phase_h = -(-grid_h // sy)
+    lanes = source.lanes
+
+    def slot(gy: np.ndarray, gx: np.ndarray) -> np.ndarray:
+        return ((gy % sy) * grid_w + gx) * phase_h + gy // sy
+
+    gy, gx = (a.reshape(-1) for a in np.meshgrid(np.arange(grid_h), np.arange(grid_w), indexing="ij"))
+    down, across = target.panels_down // stripe[0], target.panels_across // stripe[1]
+    py, px = (a.reshape(-1) for a in np.meshgrid(np.arange(down), np.arange(across), indexing="ij"))
+    oy, ox = target.lane_origin
+    # Row and column of every lane of every grid vector of every stripe: [stripes, grid vectors, lanes].
+    y = ((py * rows)[:, None, None] + oy) * sy + gy[None, :, None] - window.padding[0]
+    x = ((px * columns)[:, None, None] + ox) * sx + gx[None, :, None] - window.padding[1]
+    inside = (y >= 0) & (y < source.height) & (x >= 0) & (x < source.width)
+    panel, vector, lane = source.locate(np.where(inside, y, 0), np.where(inside, x, 0))
+    stored = np.where(inside, panel * source.vectors + vector, -1)
+    position = (panel * channels * source.vectors + vector) * lanes
+    builder = _Operations(lanes)
+    destination = slot(gy, gx) * lanes
+    unused = np.broadcast_to(oy < -(1 << 18), lane[0, 0].shape)
+    for index in range(len(py)):
+        builder.start_stripe()
+        builder.add_stripe(destination, stored[index], position[index], lane[index], inside[index], unused)
+    copy, one, two, more, pointers = builder.finish()
+
+    ty, tx = (
+        a.reshape(-1) for a in np.meshgrid(np.arange(stripe[0]), np.arange(stripe[1]), indexing="ij")
+    )
+    tile_buffer = (tx * target.tile[1] * sx * phase_h + ty * target.tile[0]) * lanes
+    tile_panel = (py[:, None] * stripe[0] + ty) * target.panels_across + px[:, None] * stripe[1] + tx
+    ky, kx = np.meshgrid(np.arange(kh) * dy, np.arange(kw) * dx, indexing="ij")
+    return HaloProgram(
+        copy=copy,
+        one=one,
+        two=two,
+        more=more,
+        pointers=pointers,
+        lanes=np.asarray(builder.indices, np.int64).reshape(-1, lanes),
+        tile_pointers=np.arange(len(py) + 1) * len(ty),
+        tile_buffer=np.tile(tile_buffer, len(py)),
+        tile_panel=tile_panel.reshape(-1),
+        taps=slot(ky, kx) * lanes,
+        pitch=sx * phase_h * lanes,
+        size=sy * grid_w * phase_h * lanes,
+    )
+
+
+class _Operations:
+    """Collects the operations of all stripes, by kind."""
+
+    def __init__(self, lanes: int):
+        self.lanes = lanes
+        self.indices: list[tuple[int, ...]] = []
+        self._known: dict[tuple[int, ...], int] = {}
+        self._kinds: list[list[tuple[int, ...]]] = [[], [], [], []]
+        self._pointers: list[list[int]] = []
+
+    def start_stripe(self) -> None:
+        self._pointers.append([len(kind) for kind in self._kinds])
+
+    def add_stripe(
+        self,
+        destination: np.ndarray,
+        stored: np.ndarray,
+        position: np.ndarray,
+        lane: np.ndarray,
+        inside: np.ndarray,
+        unused: np.ndarray,
+    ) -> None:
+        identity = np.arange(self.lanes)
+        first = np.where(inside.any(1), inside.argmax(1), 0)
+        vectors = np.arange(len(stored))
+        one_source = ((stored == stored[vectors, first][:, None]) | ~inside).all(1) & inside.any(1)
+        plain = one_source & ((lane == identity) | ~inside).all(1) & (inside | unused).all(1)
+        copy, one, two, more = self._kinds
+        copy += zip(destination[plain].tolist(), position[vectors, first][plain].tolist(), strict=True)
+        for v in np.nonzero(~plain)[0].tolist():
+            target, ok = int(destination[v]), inside[v]
+            sources = sorted(set(stored[v][ok].tolist()))
+            terms: list[tuple[int, int]] = []
+            for source in sources:
+                mine = ok & (stored[v] == source)
+                terms.append((int(position[v][mine][0]), self._index(lane[v], mine)))
+            if len(terms) < 2:
+                one.append((target, *(terms[0] if terms else (0, self._index(lane[v], ok & False)))))
+            else:
+                two.append((target, *terms[0], *terms[1]))
+                more += [(target, *term) for term in terms[2:]]
+
+    def finish(self) -> tuple[np.ndarray, ...]:
+        self.start_stripe()
+        arrays = [
+            np.asarray(kind, np.int64).reshape(-1, width)
+            for kind, width in zip(self._kinds, (2, 3, 5, 3), strict=True)
+        ]
+        return (*arrays, np.asarray(self._pointers, np.int64).T)
+
+    def _index(self, lane: np.ndarray, mine: np.ndarray) -> int:
+        key = tuple(
+            (_TAKE | (self.lanes + int(source)) if take else keep)
+            for keep, (source, take) in enumerate(zip(lane, mine, strict=True))
+        )
+        if key not in self._known:
+            self._known[key] = len(self.indices)
+            self.indices.append(key)
+        return self._known[key]

@@ -1,0 +1,328 @@
+"""Turn a convolution with constant weights into a kernel and its arrays, in columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tvm_sparse.layout.geometry import Geometry
+from tvm_sparse.layout.halo import HaloProgram, Window, halo_program
+from tvm_sparse.layout.table import pack_table
+from tvm_sparse.schedules.cpu import dense_columns, pool_columns, sparse_columns
+from tvm_sparse.schedules.cpu.driver import BUFFER_ELEMENTS
+from tvm_sparse.schedules.cpu.epilogue import Activation, epilogue_array
+from tvm_sparse.schedules.cpu.isa import Isa
+from tvm_sparse.sparsity.formats.columns import UnstructuredColumns
+from tvm_sparse.sparsity.formats.dense import DenseColumns
+
+# Bytes of activations that a K-block of a sparse layer may touch: below the first-level cache's 32 KiB.
+_SPARSE_BLOCK_BYTES = 26 * 1024
+# Tasks below which a layer is also split over output channels, so that every core has work.
+_MIN_TASKS = 4
+# Vectors of one register tile where panels are read in place.
+_MAX_PART = 10
+# A depth-wise stripe's buffer for one channel, in bytes, at most.
+_STRIPE_BYTES = 24 * 1024
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution (or linear layer, as 1x1) with constant weights.
+
+    Parameters
+    ----------
+    weight : numpy.ndarray
+        float32 ``[M, C / groups, kh, kw]``.
+    bias : numpy.ndarray
+        float32 ``[M]``.
+    window : Window
+        Kernel, stride, dilation, padding.
+    groups : int
+        Groups.
+    activation : Activation
+        Applied to the sums (after the residual).
+    slopes : numpy.ndarray, optional
+        Per-channel slopes of a PReLU.
+    residual : bool
+        Whether a tensor of the output's shape is added before the activation.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    window: Window
+    groups: int = 1
+    activation: Activation = Activation()
+    slopes: np.ndarray | None = None
+    residual: bool = False
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether every group has one input channel."""
+        return self.groups > 1 and self.weight.shape[1] == 1
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether it reads single pixels in place: 1x1, no stride, no padding."""
+        return (
+            self.window.kernel == (1, 1)
+            and self.window.stride == (1, 1)
+            and not any(self.window.padding)
+        )
+
+
+@dataclass(frozen=True)
+class PackedLayer:
+    """A kernel with the arrays that make it a layer.
+
+    Parameters
+    ----------
+    kernel : object
+        Kernel of a family in :mod:`tvm_sparse.schedules`.
+    arrays : tuple of numpy.ndarray
+        Constant arguments, in call order after the activations.
+    nbytes : int
+        Bytes of the arrays.
+    """
+
+    kernel: Any
+    arrays: tuple[np.ndarray, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the constant arrays."""
+        return sum(array.nbytes for array in self.arrays)
+
+
+def pack_sparse(layer: Convolution, source: Geometry, target: Geometry, isa: Isa) -> PackedLayer:
+    """Pack a layer with unstructured zeros (a depth-wise layer too: its matrix is block-diagonal).
+
+    Parameters
+    ----------
+    layer : Convolution
+        The layer.
+    source, target : Geometry
+        Geometry of its input and output.
+    isa : Isa
+        Instruction set.
+    """
+    rows, per_group = layer.weight.shape[:2]
+    places = _Places.plan(layer, source, target, isa)
+    taps = tuple(int(t) for t in places.taps.reshape(-1))
+    block = max(1, _SPARSE_BLOCK_BYTES // (4 * places.channel_stride))
+    block = min(block, (65535 - max(taps)) // places.channel_stride + 1)
+    if layer.groups > 1 and rows // layer.groups * layer.groups == rows:
+        block = min(block, max(per_group, block // per_group * per_group))
+    if places.program is not None:
+        block = min(block, BUFFER_ELEMENTS // places.channel_stride)
+    block = min(block, per_group * layer.groups)
+    chunks = _chunks(source.batch * places.stripes, rows, layer.groups, block, per_group)
+    fmt = UnstructuredColumns(places.channel_stride, taps, block, layer.groups, chunks)
+    packed = fmt.pack(layer.weight.reshape(rows, per_group, -1))
+    kernel = sparse_columns.SparseColumns(
+        places.tile, places.program is not None, layer.activation.kind, layer.residual
+    )
+    table = pack_table(
+        sparse_columns.FIELDS,
+        {
+            **places.table(layer, source, target, packed["block"], packed["block_pointers"]),
+            "rows": packed["rows"],
+            "group": packed["group"],
+            "group_pointers": packed["group_pointers"],
+        },
+    )
+    numbers = epilogue_array(layer.bias, layer.activation, layer.slopes)
+    return PackedLayer(kernel, (packed["values"], packed["offsets"], numbers, table))
+
+
+def pack_dense(layer: Convolution, source: Geometry, target: Geometry, isa: Isa) -> PackedLayer:
+    """Pack a layer whose weights stay dense."""
+    rows, per_group = layer.weight.shape[:2]
+    places = _Places.plan(layer, source, target, isa)
+    taps = tuple(int(t) for t in places.taps.reshape(-1))
+    limit = (65535 - max(taps)) // places.channel_stride + 1
+    if places.program is not None:
+        limit = min(limit, BUFFER_ELEMENTS // places.channel_stride)
+    block = min(per_group, limit)
+    block = -(-per_group // -(-per_group // block))
+    chunks = _chunks(source.batch * places.stripes, rows, layer.groups, block, per_group)
+    fmt = DenseColumns(
+        places.channel_stride, taps, block, dense_columns.row_sizes(isa), layer.groups, chunks
+    )
+    packed = fmt.pack(layer.weight.reshape(rows, per_group, -1))
+    kernel = dense_columns.DenseColumnsKernel(
+        places.tile, places.program is not None, layer.activation.kind, layer.residual
+    )
+    table = pack_table(
+        dense_columns.FIELDS,
+        {
+            **places.table(layer, source, target, packed["block"], packed["block_pointers"]),
+            "strip": packed["strip"],
+            "strip_pointers": packed["strip_pointers"],
+            "depth": packed["depth"],
+        },
+    )
+    numbers = epilogue_array(layer.bias, layer.activation, layer.slopes)
+    return PackedLayer(kernel, (packed["values"], packed["offsets"], numbers, table))
+
+
+def pack_max_pool(
+    window: Window, source: Geometry, target: Geometry, channels: int, isa: Isa
+) -> PackedLayer:
+    """Pack a max pooling.
+
+    Parameters
+    ----------
+    window : Window
+        The pooling window.
+    source, target : Geometry
+        Geometry of its input and output.
+    channels : int
+        Channels.
+    isa : Isa
+        Instruction set.
+    """
+    weight = np.broadcast_to(np.float32(0), (channels, 1, *window.kernel))
+    layer = Convolution(weight, np.zeros(0, np.float32), window, channels)
+    places = _Places.plan(layer, source, target, isa)
+    block = max(1, min(_SPARSE_BLOCK_BYTES // 4, BUFFER_ELEMENTS) // places.channel_stride)
+    starts = np.arange(0, channels, block)
+    blocks = np.stack([starts, np.minimum(channels - starts, block), starts * 0 + 1, starts * 0 + 1], 1)
+    table = pack_table(
+        pool_columns.FIELDS,
+        {
+            **places.table(layer, source, target, blocks, np.arange(len(starts) + 1)),
+            "taps": places.taps,
+            "tap_count": places.taps.size,
+        },
+    )
+    return PackedLayer(pool_columns.MaxPoolColumns(places.tile), (table,))
+
+
+def _chunks(tasks: int, rows: int, groups: int, block: int, per_group: int) -> int:
+    """Parts of the output channels: enough tasks for the cores, and blocks of grouped layers that fit."""
+    chunks = 1 if tasks >= _MIN_TASKS else -(-_MIN_TASKS // tasks)
+    if groups > 1 and per_group > block:
+        return max(chunks, groups)
+    if groups > 1:
+        together = max(1, block // per_group)
+        return max(chunks, 1) if groups >= together else max(chunks, 1)
+    return max(1, min(chunks, rows // 8))
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where a layer's kernel reads and writes."""
+
+    tile: tuple[int, int]
+    stripes: int
+    taps: np.ndarray
+    channel_stride: int
+    pitch: int
+    tile_pointers: np.ndarray
+    tile_source: np.ndarray
+    tile_panel: np.ndarray
+    tile_vector: np.ndarray
+    program: HaloProgram | None
+
+    @staticmethod
+    def plan(layer: Convolution, source: Geometry, target: Geometry, isa: Isa) -> _Places:
+        channels = layer.weight.shape[1] * layer.groups
+        if layer.pointwise and source == target:
+            part = part_size(source.vectors)
+            parts = source.vectors // part
+            panel, index = (
+                a.reshape(-1)
+                for a in np.meshgrid(np.arange(source.panels), np.arange(parts), indexing="ij")
+            )
+            elements = source.vectors * source.lanes
+            return _Places(
+                tile=(part, 1),
+                stripes=len(panel),
+                taps=np.zeros(1, np.int64),
+                channel_stride=elements,
+                pitch=0,
+                tile_pointers=np.arange(len(panel) + 1),
+                tile_source=panel * channels * elements + index * part * source.lanes,
+                tile_panel=panel,
+                tile_vector=index * part,
+                program=None,
+            )
+        stripe = _stripe(layer, source, target)
+        program = halo_program(source, target, layer.window, channels, stripe)
+        return _Places(
+            tile=target.tile,
+            stripes=len(program.tile_pointers) - 1,
+            taps=program.taps,
+            channel_stride=program.size,
+            pitch=program.pitch,
+            tile_pointers=program.tile_pointers,
+            tile_source=program.tile_buffer,
+            tile_panel=program.tile_panel,
+            tile_vector=np.zeros_like(program.tile_panel),
+            program=program,
+        )
+
+    def table(
+        self, layer: Convolution, source: Geometry, target: Geometry, block: np.ndarray, pointers: np.ndarray
+    ) -> dict[str, int | np.ndarray]:
+        """Fields of the driver."""
+        rows = layer.weight.shape[0]
+        channels = layer.weight.shape[1] * layer.groups
+        elements_in, elements_out = source.vectors * source.lanes, target.vectors * target.lanes
+        chunks = len(pointers) - 1
+        program = self.program
+        empty = np.zeros(0, np.int64)
+        return {
+            "tasks": source.batch * self.stripes * chunks,
+            "chunks": chunks,
+            "stripes": self.stripes,
+            "input_image": source.panels * channels * elements_in,
+            "input_channel": elements_in,
+            "output_image": target.panels * rows * elements_out,
+            "output_panel": rows * elements_out,
+            "output_channel": elements_out,
+            "channels_out": rows,
+            "tile_pointers": self.tile_pointers,
+            "tile_source": self.tile_source,
+            "tile_output": self.tile_panel * rows * elements_out + self.tile_vector * target.lanes,
+            "pitch": self.pitch,
+            "buffer_channel": self.channel_stride,
+            "block_pointers": pointers,
+            "block": block,
+            "halo_pointers": program.pointers if program else empty,
+            "halo_copy": program.copy if program else empty,
+            "halo_one": program.one if program else empty,
+            "halo_two": program.two if program else empty,
+            "halo_more": program.more if program else empty,
+            "halo_lanes": program.lanes if program else empty,
+        }
+
+
+def part_size(vectors: int) -> int:
+    """Vectors of a register tile for panels read in place: a divisor of the panel's that still fills the FMA units."""
+    return max(d for d in range(1, min(vectors, _MAX_PART) + 1) if vectors % d == 0)
+
+
+def _stripe(layer: Convolution, source: Geometry, target: Geometry) -> tuple[int, int]:
+    """Panels that share a buffer: many where each window serves few rows, one otherwise."""
+    if not layer.depthwise:
+        return 1, 1
+    best, best_cost = (1, 1), float("inf")
+    (kh, kw), (sy, sx), (dy, dx) = layer.window.kernel, layer.window.stride, layer.window.dilation
+    for down in _divisors(target.panels_down):
+        for across in _divisors(target.panels_across):
+            rows, columns = down * target.tile[0], across * target.tile[1]
+            height, width = (rows - 1) * sy + (kh - 1) * dy + 1, (columns - 1) * sx + (kw - 1) * dx + 1
+            bytes_ = 4 * target.lanes * height * width
+            if bytes_ > _STRIPE_BYTES or 4 * bytes_ > 4 * 4 * BUFFER_ELEMENTS:
+                continue
+            cost = height * width / (rows * columns)
+            if cost < best_cost:
+                best, best_cost = (down, across), cost
+    return best
+
+
+def _divisors(value: int) -> list[int]:
+    return [d for d in range(1, value + 1) if value % d == 0]

@@ -1,0 +1,130 @@
+"""The plan: what is decided for every layer, printable and editable as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tvm_sparse.errors import TvmSparseError
+
+FORMATS = ("auto", "dense", "unstructured")
+
+
+@dataclass
+class LayerPlan:
+    """Decision for one layer and what came of it.
+
+    Parameters
+    ----------
+    name : str
+        Name of the layer, unique in the model.
+    kind : str
+        Such as ``"conv 3x3 s2"`` or ``"linear"``.
+    shape : str
+        Weight and image, such as ``"64x64 @56x56"``.
+    density : float
+        Share of weights that are not zero.
+    format : str
+        ``"dense"``, ``"unstructured"``; the user's plan may also say ``"auto"``.
+    kernel : str
+        Symbol of the kernel.
+    bytes_dense, bytes_packed : int
+        Bytes of the weights before and after packing.
+    speedup_estimate : float
+        Cycles of the dense kernel over those of the chosen one, by the cost model.
+    why : str
+        Reason for the choice.
+    """
+
+    name: str
+    kind: str
+    shape: str
+    density: float
+    format: str
+    kernel: str = ""
+    bytes_dense: int = 0
+    bytes_packed: int = 0
+    speedup_estimate: float = 1.0
+    why: str = ""
+
+
+@dataclass
+class Plan:
+    """Options and decisions of a compilation.
+
+    Parameters
+    ----------
+    sparsity : str
+        ``"auto"`` or ``"off"`` (everything dense).
+    threshold : float
+        Layers with a smaller share of zeros stay dense.
+    sparse_format : str
+        ``"auto"`` or the one sparse format to use.
+    overrides : mapping of str to str
+        Format by layer name, from a user's plan.
+    layers : list of LayerPlan
+        The decisions, in order of execution.
+    """
+
+    sparsity: str = "auto"
+    threshold: float = 0.5
+    sparse_format: str = "auto"
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    layers: list[LayerPlan] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.sparsity not in ("auto", "off"):
+            raise TvmSparseError(f"sparsity must be 'auto', 'off' or a plan file, not {self.sparsity!r}")
+        if not 0 <= self.threshold <= 1:
+            raise TvmSparseError(f"the sparsity threshold must be between 0 and 1, not {self.threshold}")
+        if self.sparse_format not in FORMATS:
+            raise TvmSparseError(
+                f"unknown sparse format {self.sparse_format!r}; on this target: {', '.join(FORMATS)}"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as JSON values."""
+        return {
+            "sparsity": self.sparsity,
+            "threshold": self.threshold,
+            "sparse_format": self.sparse_format,
+            "layers": [asdict(layer) for layer in self.layers],
+        }
+
+    @staticmethod
+    def read(path: str | Path) -> Plan:
+        """Read a plan that a user edited: the format of each named layer is obeyed.
+
+        Raises
+        ------
+        TvmSparseError
+            If the file cannot be read, is not a plan, or names an unknown format.
+        """
+        try:
+            data = json.loads(Path(path).read_text())
+            overrides = {layer["name"]: layer["format"] for layer in data["layers"]}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise TvmSparseError(f"{path} is not a plan ({error}); write one with --dump-plan") from error
+        wrong = {n: f for n, f in overrides.items() if f not in FORMATS}
+        if wrong:
+            name, value = next(iter(wrong.items()))
+            raise TvmSparseError(f"{path}: layer {name!r} has the unknown format {value!r}; known: {', '.join(FORMATS)}")
+        return Plan(
+            data.get("sparsity", "auto"),
+            data.get("threshold", 0.5),
+            data.get("sparse_format", "auto"),
+            overrides,
+        )
+
+    def check_overrides(self) -> None:
+        """Raise if the user's plan names a layer that the model does not have."""
+        known = {layer.name for layer in self.layers}
+        unknown = sorted(set(self.overrides) - known)
+        if unknown:
+            raise TvmSparseError(
+                f"the plan names layers that the model does not have: {', '.join(unknown[:5])}; "
+                f"it has: {', '.join(sorted(known)[:10])}"
+            )

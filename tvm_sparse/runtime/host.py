@@ -1,0 +1,81 @@
+"""What this machine offers, compared with what a package needs."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+from collections.abc import Iterable
+from pathlib import Path
+
+from tvm_sparse.errors import PackageError
+
+_MACHINE_ALIASES = {"amd64": "x86_64", "arm64": "aarch64"}
+
+
+def machine() -> str:
+    """Name of this machine's architecture as package metadata spells it: ``"x86_64"`` or ``"aarch64"``."""
+    name = platform.machine().lower()
+    return _MACHINE_ALIASES.get(name, name)
+
+
+@functools.lru_cache(maxsize=1)
+def cpu_features() -> frozenset[str] | None:
+    """CPU features as ``/proc/cpuinfo`` names them; None where the system doesn't tell."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return None
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            return frozenset(value.split())
+    return None
+
+
+@functools.lru_cache(maxsize=1)
+def default_num_threads() -> int:
+    """Physical cores that this process may use: hyper-threads of one core count once."""
+    if not hasattr(os, "sched_getaffinity"):
+        return max(1, os.cpu_count() or 1)
+    allowed = os.sched_getaffinity(0)
+    cores = set()
+    for cpu in allowed:
+        try:
+            cores.add(Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text())
+        except OSError:
+            return len(allowed)
+    return max(1, len(cores))
+
+
+def check_host(arch: str, features: Iterable[str], where: str) -> None:
+    """Refuse a package that was compiled for another CPU.
+
+    Parameters
+    ----------
+    arch : str
+        Architecture of the package's code.
+    features : iterable of str
+        CPU features that the code uses, as ``/proc/cpuinfo`` names them.
+    where : str
+        Name of the package for the message.
+
+    Raises
+    ------
+    PackageError
+        Names the other architecture or the missing features.
+    """
+    if arch != machine():
+        raise PackageError(
+            f"'{where}' was compiled for {arch}, this machine is {machine()}. "
+            f"Compile the model again with a --target for this machine."
+        )
+    present = cpu_features()
+    if present is None:
+        return
+    missing = sorted(set(features) - present)
+    if missing:
+        raise PackageError(
+            f"'{where}' needs CPU features that this machine lacks: {', '.join(missing)}. "
+            f"Compile the model again on this machine or with its --target."
+        )

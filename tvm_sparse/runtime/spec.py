@@ -1,0 +1,24 @@
+"""Description of a model's input or output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, shape and dtype of an input or output of a model.
+
+    Parameters
+    ----------
+    name : str
+        Name as in the model.
+    shape : tuple of int
+        Static shape.
+    dtype : str
+        numpy name of the element type, such as ``"float32"``.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str

@@ -1,0 +1,109 @@
+"""Number of threads that compiled models use. TVM keeps one pool of workers per calling thread."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+
+import tvm_ffi
+
+from tvm_sparse.errors import InputError
+from tvm_sparse.runtime.host import default_num_threads
+from tvm_sparse.runtime.library import load_runtime
+
+# tvm::runtime::threading::SetMaxConcurrency(int): sets the count of the calling thread without making a pool.
+_SET_MAX_CONCURRENCY = "_ZN3tvm7runtime9threading17SetMaxConcurrencyEi"
+_SHARE_ALL_CORES = -3
+
+
+class _Calling(threading.local):
+    current = 0
+    pool = 0
+
+
+_calling = _Calling()
+
+
+def resolve(*requests: int | None) -> int:
+    """First of the requested thread counts that is given, else the environment's, else all physical cores.
+
+    Parameters
+    ----------
+    *requests : int or None
+        Counts in order of priority.
+
+    Returns
+    -------
+    int
+        At least 1.
+
+    Raises
+    ------
+    InputError
+        If a count is not a positive integer.
+    """
+    for count in requests:
+        if count is not None:
+            return _positive(count, "num_threads")
+    for name in ("TVM_NUM_THREADS", "OMP_NUM_THREADS"):
+        # OMP_NUM_THREADS may list counts for nested levels: the first is the outermost.
+        text = os.environ.get(name, "").split(",")[0].strip()
+        if text:
+            return _positive(text, name)
+    return default_num_threads()
+
+
+def _positive(value: int | str, name: str) -> int:
+    try:
+        count = int(value)
+    except (TypeError, ValueError):
+        count = 0
+    if count < 1 or isinstance(value, float):
+        raise InputError(f"{name} must be a positive integer, not {value!r}.")
+    return count
+
+
+def use(count: int) -> None:
+    """Let parallel loops that the calling thread starts run on `count` threads; nearly free if unchanged."""
+    if _calling.current != count:
+        _configure(count)
+        _calling.current = count
+
+
+def _configure(count: int) -> None:
+    runtime = load_runtime()
+    set_max = getattr(runtime, _SET_MAX_CONCURRENCY, None)
+    if count == 1 and set_max is not None:
+        set_max(1)
+        return
+    if _calling.pool and count > _calling.pool:
+        warnings.warn(
+            f"This thread already runs models on {_calling.pool} threads: its pool of workers cannot grow to "
+            f"{count}. Load the model with more threads first, or run it in another Python thread.",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+    with _unbound_threads():
+        cpus = [str(cpu) for cpu in range(count)]
+        tvm_ffi.get_global_func("runtime.config_threadpool")(_SHARE_ALL_CORES, count, cpus)
+    _calling.pool = _calling.pool or count
+
+
+@contextlib.contextmanager
+def _unbound_threads() -> Iterator[None]:
+    """Keep TVM from pinning threads while it makes a pool.
+
+    It would pin the *calling* thread too, to the machine's first cores, and so override the affinity that
+    the user (taskset, a container, another library) has set. A user's ``TVM_BIND_THREADS`` is respected.
+    """
+    if "TVM_BIND_THREADS" in os.environ:
+        yield
+        return
+    os.environ["TVM_BIND_THREADS"] = "0"
+    try:
+        yield
+    finally:
+        del os.environ["TVM_BIND_THREADS"]

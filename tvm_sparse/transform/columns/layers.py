@@ -1,0 +1,204 @@
+"""Layers in columns: choose a format, pack the weights, call the kernel."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+from tvm import relax
+
+from tvm_sparse.layout.geometry import Geometry, choose_geometry
+from tvm_sparse.layout.halo import Window
+from tvm_sparse.plan.choose import choose_format
+from tvm_sparse.plan.pack_columns import Convolution, PackedLayer, pack_dense, pack_sparse
+from tvm_sparse.plan.pack_rows import pack_rows
+from tvm_sparse.plan.plan import LayerPlan
+from tvm_sparse.schedules.cpu.epilogue import Activation
+
+from ..graph import constant
+from ..ops import CONV2D, LINEAR, static_shape, window_of
+from .to_columns import Columns, Lowering, handles
+from .values import token_geometry
+
+
+@handles(CONV2D)
+def lower_conv2d(lowering: Lowering, call: relax.Call) -> Columns | relax.Expr:
+    """A convolution: panels or windows of its input in columns."""
+    x_shape, out_shape = static_shape(call.args[0]), static_shape(call)
+    assert x_shape is not None and out_shape is not None
+    layer = _layer(call, out_shape[-2:])
+    if x_shape[2:] == (1, 1) and out_shape[2:] == (1, 1):
+        return _single_pixels(lowering, call, layer, x_shape, out_shape)
+    x = lowering.to_image_columns(call.args[0])
+    window = layer.window
+    if window.kernel == (1, 1) and not layer.pointwise and not any(window.padding):
+        x = _subsample(lowering, x, window, out_shape)
+        layer = _with_window(layer, Window((1, 1)))
+        target = x.geometry
+    else:
+        target = choose_geometry(out_shape[0], *out_shape[2:], lowering.emitter.lanes)
+    return _column_layer(lowering, call, layer, x, target, out_shape, False)
+
+
+@handles(LINEAR)
+def lower_linear(lowering: Lowering, call: relax.Call) -> Columns | relax.Expr:
+    """A linear layer: tokens in columns, or plain rows where there are only a few."""
+    x_shape, out_shape = static_shape(call.args[0]), static_shape(call)
+    assert x_shape is not None and out_shape is not None
+    layer = _layer(call, None)
+    if _few_rows(lowering, call.args[0], prod(x_shape[:-1])):
+        return _row_layer(lowering, call, layer, out_shape)
+    x = lowering.to_token_columns(call.args[0])
+    return _column_layer(lowering, call, layer, x, x.geometry, out_shape, True)
+
+
+def _few_rows(lowering: Lowering, x: relax.Expr, rows: int) -> bool:
+    """Whether so few rows are better read as they are than spread over lanes."""
+    return rows * 2 <= lowering.emitter.lanes and lowering.columns(x) is None
+
+
+def _layer(call: relax.Call, image: tuple[int, ...] | None) -> Convolution:
+    """The layer of a call, a linear one as 1x1 convolution."""
+    attrs = call.attrs
+    weight, bias = constant(call.args[1]), constant(call.args[2])
+    assert weight is not None and bias is not None
+    has_residual, has_slopes = int(attrs["residual"]), int(attrs["slopes"])
+    slopes = constant(call.args[3 + has_residual]) if has_slopes else None
+    if image is None:
+        weight, window, groups = weight[:, :, None, None], Window((1, 1)), 1
+    else:
+        window, groups = window_of(attrs, weight.shape[2:]), int(attrs["groups"])
+    activation = Activation(str(attrs["activation"]), tuple(float(p) for p in attrs["parameters"]))
+    return Convolution(weight, bias, window, groups, activation, slopes, bool(has_residual))
+
+
+def _with_window(layer: Convolution, window: Window) -> Convolution:
+    return Convolution(
+        layer.weight, layer.bias, window, layer.groups, layer.activation, layer.slopes, layer.residual
+    )
+
+
+def _column_layer(
+    lowering: Lowering, call: relax.Call, layer: Convolution, x: Columns, target: Geometry,
+    out_shape: tuple[int, ...], tokens: bool,
+) -> Columns:  # fmt: skip
+    plan = lowering.context.plan
+    choice = choose_format(plan, str(call.attrs["name"]), layer, x.geometry, target, lowering.context.isa)
+    pack = pack_sparse if choice.format in ("unstructured", "depthwise") else pack_dense
+    packed = pack(layer, x.geometry, target, lowering.context.isa)
+    arguments: list[relax.Expr | np.ndarray] = [x.value]
+    if layer.residual:
+        other = call.args[3]
+        residual = lowering.to_token_columns(other) if tokens else lowering.to_image_columns(other)
+        arguments.append(lowering.emitter.with_geometry(residual, target).value)
+    out = lowering.emitter.kernel(
+        packed.kernel, [*arguments, *packed.arrays], target.shape(layer.weight.shape[0])
+    )
+    _note(lowering, call, layer, packed, choice.format, choice.speedup, choice.why, target)
+    return Columns(out, target, layer.weight.shape[0], out_shape, tokens)
+
+
+def _row_layer(
+    lowering: Lowering, call: relax.Call, layer: Convolution, out_shape: tuple[int, ...]
+) -> relax.Expr:
+    choice = choose_format(lowering.context.plan, str(call.attrs["name"]), layer, None, None, lowering.context.isa)
+    packed = pack_rows(
+        layer, prod(out_shape[:-1]), len(out_shape), choice.format == "unstructured", lowering.context.isa
+    )
+    arguments: list[relax.Expr | np.ndarray] = [lowering.plain(call.args[0])]
+    if layer.residual:
+        arguments.append(lowering.plain(call.args[3]))
+    out = lowering.emitter.kernel(packed.kernel, [*arguments, *packed.arrays], out_shape)
+    _note(lowering, call, layer, packed, choice.format, choice.speedup, choice.why, None)
+    return out
+
+
+def _single_pixels(
+    lowering: Lowering, call: relax.Call, layer: Convolution, x_shape: tuple[int, ...], out_shape: tuple[int, ...]
+) -> Columns | relax.Expr:
+    """A convolution on images of one pixel is a linear layer on the batch: only its centre tap counts."""
+    top, left = layer.window.padding[:2]
+    (dy, dx), (kh, kw) = layer.window.dilation, layer.window.kernel
+    centre = [
+        (ky, kx) for ky in range(kh) for kx in range(kw) if ky * dy == top and kx * dx == left
+    ]
+    weight = np.zeros((layer.weight.shape[0], x_shape[1]), np.float32)
+    per_group, rows_per_group = layer.weight.shape[1], layer.weight.shape[0] // layer.groups
+    for ky, kx in centre:
+        for group in range(layer.groups):
+            rows = slice(group * rows_per_group, (group + 1) * rows_per_group)
+            weight[rows, group * per_group : (group + 1) * per_group] += layer.weight[rows, :, ky, kx]
+    linear = Convolution(
+        weight[:, :, None, None], layer.bias, Window((1, 1)), 1, layer.activation, layer.slopes, layer.residual
+    )
+    emitter = lowering.emitter
+
+    def rows_of(expression: relax.Expr, channels: int) -> relax.Expr:
+        return emitter.emit(relax.op.reshape(lowering.plain(expression), (x_shape[0], channels)))
+
+    x = rows_of(call.args[0], x_shape[1])
+    residual = [rows_of(call.args[3], out_shape[1])] if layer.residual else []
+    shape = (out_shape[0], out_shape[1])
+    arguments: list[relax.Expr | np.ndarray]
+    if x_shape[0] * 2 <= emitter.lanes:
+        choice = choose_format(lowering.context.plan, str(call.attrs["name"]), linear, None, None, lowering.context.isa)
+        packed = pack_rows(linear, x_shape[0], 2, choice.format == "unstructured", lowering.context.isa)
+        arguments = [x, *residual, *packed.arrays]
+        out = emitter.kernel(packed.kernel, arguments, shape)
+        geometry = None
+    else:
+        geometry = token_geometry((x_shape[0], x_shape[1]), emitter.lanes)
+        columns = emitter.token_columns(x)
+        choice = choose_format(
+            lowering.context.plan, str(call.attrs["name"]), linear, geometry, geometry, lowering.context.isa
+        )
+        pack = pack_sparse if choice.format == "unstructured" else pack_dense
+        packed = pack(linear, geometry, geometry, lowering.context.isa)
+        arguments = [columns.value, *(emitter.token_columns(r).value for r in residual), *packed.arrays]
+        value = emitter.kernel(packed.kernel, arguments, geometry.shape(out_shape[1]))
+        out = emitter.plain(Columns(value, geometry, out_shape[1], shape, True))
+    _note(lowering, call, linear, packed, choice.format, choice.speedup, choice.why, geometry)
+    return emitter.emit(relax.op.reshape(out, out_shape))
+
+
+def _subsample(lowering: Lowering, x: Columns, window: Window, out_shape: tuple[int, ...]) -> Columns:
+    """Pixels that a strided 1x1 window reads."""
+    height, width = out_shape[2:]
+    target = choose_geometry(out_shape[0], height, width, lowering.emitter.lanes)
+    y, x_at = np.meshgrid(
+        np.arange(height) * window.stride[0], np.arange(width) * window.stride[1], indexing="ij"
+    )
+    shape = (out_shape[0], x.channels, height, width)
+    return lowering.emitter.move_pixels(x, target, y, x_at, shape)
+
+
+def _note(
+    lowering: Lowering, call: relax.Call, layer: Convolution, packed: PackedLayer, format_: str,
+    speedup: float, why: str, target: Geometry | None,
+) -> None:  # fmt: skip
+    rows, per_group, kh, kw = layer.weight.shape
+    if call.op.name == LINEAR:
+        kind = "linear"
+    else:
+        kind = f"conv {kh}x{kw}"
+        if layer.window.stride != (1, 1):
+            kind += f" s{layer.window.stride[0]}"
+        if layer.depthwise:
+            kind = "depthwise" + kind[4:]
+        elif layer.groups > 1:
+            kind += f" g{layer.groups}"
+    image = f" @{target.height}x{target.width}" if target else ""
+    lowering.context.plan.layers.append(
+        LayerPlan(
+            name=str(call.attrs["name"]),
+            kind=kind,
+            shape=f"{rows}x{per_group}{image}",
+            density=float(np.count_nonzero(layer.weight) / max(1, layer.weight.size)),
+            format=format_,
+            kernel=packed.kernel.symbol(lowering.context.isa),
+            bytes_dense=layer.weight.nbytes,
+            bytes_packed=packed.nbytes,
+            speedup_estimate=round(speedup, 2),
+            why=why,
+        )
+    )

@@ -1,0 +1,171 @@
+"""ToColumns: activations move to columns, layers become kernel calls with packed weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tvm
+from tvm import relax
+
+from ..context import CompileContext
+from ..ops import static_shape
+from .values import Columns, Emitter
+
+# Handlers by operator name. A handler emits the operator in columns and returns the result: columns, a plain
+# expression, or a list of them for tuples; None where it cannot, and the operator stays as it is.
+Result = Columns | relax.Expr | list[Any] | None
+Handler = Callable[["Lowering", relax.Call], Result]
+HANDLERS: dict[str, Handler] = {}
+
+
+def handles(*names: str) -> Callable[[Handler], Handler]:
+    """Register a handler for operators."""
+
+    def register(handler: Handler) -> Handler:
+        for name in names:
+            if name in HANDLERS:
+                raise ValueError(f"two handlers for {name}")
+            HANDLERS[name] = handler
+        return handler
+
+    return register
+
+
+class Lowering:
+    """State of the lowering of one function.
+
+    Every value of the old function has a plain form, a form in columns, or both; each form is made when a reader
+    needs it and kept.
+
+    Parameters
+    ----------
+    builder : relax.BlockBuilder
+        Builder of the new function.
+    context : CompileContext
+        The compilation.
+    """
+
+    def __init__(self, builder: relax.BlockBuilder, context: CompileContext):
+        self.emitter = Emitter(builder, context)
+        self.context = context
+        self._plain: dict[relax.Var, relax.Expr] = {}
+        self._columns: dict[relax.Var, Columns] = {}
+        self._tuples: dict[relax.Var, list[Any]] = {}
+
+    def define(self, variable: relax.Var, value: Result) -> None:
+        """Note what an old variable became."""
+        if isinstance(value, list):
+            self._tuples[variable] = value
+        elif isinstance(value, Columns):
+            self._columns[variable] = value
+        elif value is not None:
+            self._plain[variable] = value
+
+    def element(self, variable: relax.Expr, index: int) -> Result:
+        """Element of a tuple that a handler returned, or None."""
+        elements = self._tuples.get(variable) if isinstance(variable, relax.Var) else None
+        return None if elements is None else elements[index]
+
+    def columns(self, expression: relax.Expr) -> Columns | None:
+        """The form in columns, if there is one already."""
+        return self._columns.get(expression) if isinstance(expression, relax.Var) else None
+
+    def to_image_columns(self, expression: relax.Expr) -> Columns:
+        """The form in columns of ``[N, C, H, W]``, made if need be."""
+        known = self.columns(expression)
+        if known is not None and not known.tokens:
+            return known
+        made = self.emitter.image_columns(self.plain(expression))
+        if isinstance(expression, relax.Var) and known is None:
+            self._columns[expression] = made
+        return made
+
+    def to_token_columns(self, expression: relax.Expr) -> Columns:
+        """The form in columns of ``[..., C]``, made if need be."""
+        known = self.columns(expression)
+        if known is not None and known.tokens:
+            return known
+        made = self.emitter.token_columns(self.plain(expression))
+        if isinstance(expression, relax.Var) and known is None:
+            self._columns[expression] = made
+        return made
+
+    def plain(self, expression: relax.Expr) -> relax.Expr:
+        """The plain form, made if need be; also of nested expressions."""
+        if isinstance(expression, relax.Var):
+            if expression in self._plain:
+                return self._plain[expression]
+            if expression in self._columns:
+                value = self.emitter.plain(self._columns[expression])
+                self._plain[expression] = value
+                return value
+            if expression in self._tuples:
+                fields = [
+                    self.emitter.plain(e) if isinstance(e, Columns) else e for e in self._tuples[expression]
+                ]
+                return relax.Tuple(fields)
+            return expression
+        if isinstance(expression, relax.Call):
+            arguments = [self.plain(a) for a in expression.args]
+            return relax.Call(expression.op, arguments, expression.attrs, ty_args=expression.ty_args)
+        if isinstance(expression, relax.Tuple):
+            return relax.Tuple([self.plain(f) for f in expression.fields])
+        if isinstance(expression, relax.TupleGetItem):
+            known = self.element(expression.tuple_value, expression.index)
+            if known is not None:
+                return self.emitter.plain(known) if isinstance(known, Columns) else known
+            return relax.TupleGetItem(self.plain(expression.tuple_value), expression.index)
+        return expression
+
+    def lower(self, variable: relax.Var, value: relax.Expr) -> None:
+        """Lower one binding."""
+        result: Result = None
+        if isinstance(value, relax.Call):
+            handler = HANDLERS.get(getattr(value.op, "name", ""))
+            if handler is not None and _is_static(value):
+                result = handler(self, value)
+        elif isinstance(value, relax.TupleGetItem):
+            result = self.element(value.tuple_value, value.index)
+        elif isinstance(value, relax.Var):
+            result = self.columns(value)
+        if result is None:
+            result = self.emitter.emit(self.plain(value))
+        self.define(variable, result)
+
+
+@tvm.transform.module_pass(opt_level=0, name="ToColumns")
+class ToColumns:
+    """Rewrite the main function for activations in columns.
+
+    Parameters
+    ----------
+    context : CompileContext
+        Target and plan; collects the kernels that are called.
+    """
+
+    def __init__(self, context: CompileContext):
+        self.context = context
+
+    def transform_module(self, module: tvm.IRModule, _context: Any) -> tvm.IRModule:
+        """Rewrite "main"."""
+        old = module["main"]
+        builder = relax.BlockBuilder()
+        lowering = Lowering(builder, self.context)
+        with builder.function("main", list(old.params), attrs=dict(old.attrs or {})):
+            with builder.dataflow():
+                for block in old.body.blocks:
+                    for binding in block.bindings:
+                        lowering.lower(binding.var, binding.value)
+                output = builder.emit_output(lowering.plain(old.body.body))
+            builder.emit_func_output(output)
+        updated = tvm.IRModule(module.functions, attrs=module.attrs)
+        updated.update_func(module.get_global_var("main"), builder.get()["main"])
+        return updated
+
+
+def _is_static(call: relax.Call) -> bool:
+    if isinstance(call.ty, relax.TupleType):
+        return all(isinstance(f, relax.TensorType) and f.shape is not None for f in call.ty.fields)
+    shape = static_shape(call)
+    return shape is not None and 0 not in shape

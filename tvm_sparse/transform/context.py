@@ -1,0 +1,50 @@
+"""What the passes of one compilation share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import tvm
+from tvm.tirx import PrimFunc
+
+from tvm_sparse.plan.plan import Plan
+from tvm_sparse.schedules.cpu.isa import Isa
+
+
+class Kernel(Protocol):
+    """A kernel of a family in :mod:`tvm_sparse.schedules`."""
+
+    def symbol(self, isa: Isa) -> str:
+        """Name of the compiled function."""
+
+    def build(self, isa: Isa) -> PrimFunc:
+        """The function."""
+
+
+@dataclass
+class CompileContext:
+    """Target, plan and kernels of one compilation.
+
+    Parameters
+    ----------
+    target : tvm.target.Target
+        The target.
+    isa : Isa
+        Its vector instruction set.
+    plan : Plan
+        What is decided per layer; the passes fill in what they did.
+    kernels : dict of str to Kernel
+        Kernels that the module calls, by symbol.
+    """
+
+    target: tvm.target.Target
+    isa: Isa
+    plan: Plan
+    kernels: dict[str, Kernel] = field(default_factory=dict)
+
+    def use(self, kernel: Kernel) -> str:
+        """Note that a kernel is called and return its symbol."""
+        symbol = kernel.symbol(self.isa)
+        self.kernels[symbol] = kernel
+        return symbol

@@ -1,0 +1,104 @@
+"""The passes of a compilation, in phases: reading this file explains the compiler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tvm
+from tvm import relax
+
+from .canonicalize import canonicalize_passes
+from .columns import ToColumns
+from .context import CompileContext
+from .fast_math import FastMath
+from .fuse_layers import FuseLayers
+from .schedule_cpu import ScheduleCPU
+
+Phase = tuple[str, list[tvm.transform.Pass]]
+
+
+def phases(context: CompileContext) -> list[Phase]:
+    """All passes of a compilation, by phase.
+
+    Parameters
+    ----------
+    context : CompileContext
+        Target and plan; the phase "columns" fills in the plan's layers and the kernels.
+
+    Returns
+    -------
+    list of (str, list of Pass)
+        Phase names with their passes, in order.
+    """
+    return [
+        # 1. One normal form for every exporter's output.
+        ("canonicalize", canonicalize_passes()),
+        # 2. Layers with everything that follows them; formats chosen, weights packed, activations in columns.
+        ("columns", [FuseLayers(), ToColumns(context)]),
+        # 3. Everything that is left becomes loops, fused and scheduled.
+        (
+            "loops",
+            [
+                relax.transform.LegalizeOps(),
+                relax.transform.AnnotateTIROpPattern(),
+                relax.transform.FoldConstant(),
+                relax.transform.FuseOps(),
+                relax.transform.FuseTIR(),
+                relax.transform.DeadCodeElimination(),
+                FastMath(),
+                ScheduleCPU(context.isa),
+            ],
+        ),
+        # 4. Memory planned; bytecode of the virtual machine.
+        (
+            "lower",
+            [
+                relax.transform.ToNonDataflow(),
+                relax.transform.RemovePurityChecking(),
+                relax.transform.CallTIRRewrite(),
+                relax.transform.StaticPlanBlockMemory(),
+                relax.transform.LowerAllocTensor(),
+                relax.transform.KillAfterLastUse(),
+                relax.transform.LowerRuntimeBuiltin(),
+                relax.transform.ComputePrimValue(),
+                relax.transform.VMShapeLower(),
+                relax.transform.AttachGlobalSymbol(),
+            ],
+        ),
+    ]
+
+
+def run_phases(
+    module: tvm.IRModule, context: CompileContext, progress: Callable[[str], None] | None = None
+) -> tvm.IRModule:
+    """Run all phases.
+
+    Parameters
+    ----------
+    module : tvm.IRModule
+        Imported module.
+    context : CompileContext
+        Target and plan.
+    progress : callable, optional
+        Called with the name of each phase before it runs.
+
+    Returns
+    -------
+    tvm.IRModule
+        Module of bytecode-level Relax and scheduled TensorIR.
+    """
+    with context.target:
+        for name, passes in phases(context):
+            if progress:
+                progress(name)
+            module = tvm.transform.Sequential(passes, name=name)(module)
+    return module
+
+
+@tvm.transform.module_pass(opt_level=0, name="AlreadyLowered")
+class AlreadyLowered:
+    """The pipeline handed to ``relax.build`` for modules that `run_phases` has lowered."""
+
+    def transform_module(self, module: tvm.IRModule, _context: object) -> tvm.IRModule:
+        """Leave the module as it is."""
+        return module
