@@ -13,22 +13,11 @@ from tvm.tirx import PrimFunc
 
 from .driver import DRIVER_FIELDS, HALO_FIELDS, Block, emit_tasks
 from .epilogue import emit_activation
-from .ir import Flat, TableReader, as_int, broadcast, build_function, registers
+from .ir import Flat, TableReader, as_long, broadcast, build_function
 from .isa import Isa
+from .tile import multiply_tile, pieces, row_sizes
 
 FIELDS = (*DRIVER_FIELDS, *HALO_FIELDS, "strip", "strip_pointers", "depth")
-
-
-def row_sizes(isa: Isa) -> tuple[int, ...]:
-    """Heights of the strips that a kernel computes at once, descending."""
-    return (6, 4, 2, 1) if isa.registers >= 32 else (4, 2, 1)
-
-
-def piece_size(isa: Isa, rows: int) -> int:
-    """Vectors that a strip of so many rows keeps in registers, next to weights and loads."""
-    if isa.registers >= 32:
-        return 4
-    return 3 if rows >= 4 else 4
 
 
 @dataclass(frozen=True)
@@ -75,7 +64,7 @@ class DenseColumnsKernel:
                 with T.serial(0, count) as strip:
                     row = T.bind(table.at("strip", (begin + strip) * 2))
                     position = T.bind(table.at("strip", (begin + strip) * 2 + 1))
-                    for piece in _pieces(self.tile[0] * self.tile[1], piece_size(isa, size)):
+                    for piece in pieces(isa, size, self.tile[0] * self.tile[1]):
                         self._tile(
                             isa, block, table, values, offsets, numbers, output, residual,
                             row, position, depth, size, piece,
@@ -90,24 +79,27 @@ class DenseColumnsKernel:
         """Emit one register tile: `size` rows, the vectors of `piece`."""
         lanes, width = isa.lanes, len(piece)
         channels = table.scalar("channels_out")
-        accumulators = [registers(width, lanes) for _ in range(size)]
-        for i in range(size):
-            start = T.bind(broadcast(numbers[row + i + channels * (1 - block.first)], lanes))
-            for accumulator in accumulators[i]:
-                accumulator.set(start)
-        with T.serial(0, depth) as k:
-            origin = T.bind(block.base + as_int(offsets[k]))
+        starts = [
+            T.bind(broadcast(numbers[row + i + channels * (1 - block.first)], lanes)) for i in range(size)
+        ]
+        base, pitch = as_long(block.base), as_long(block.pitch)
+        first = as_long(position)
+
+        def step(k) -> tuple[list, list]:
+            origin = T.bind(base + as_long(offsets[k]))
             vectors = []
             for s in piece:
                 column, r = divmod(s, self.tile[0])
-                shift = origin + r * lanes if column == 0 else origin + (block.pitch * column + r * lanes)
-                vectors.append(T.bind(block.source.load_vector(shift)))
-            for i in range(size):
-                weight = T.bind(broadcast(values[position + k * size + i], lanes))
-                for accumulator, vector in zip(accumulators[i], vectors, strict=True):
-                    accumulator.set(accumulator.value + weight * vector)
+                shift = origin + r * lanes if column == 0 else origin + (pitch * column + r * lanes)
+                vectors.append(block.source.load_vector(shift))
+            at = T.bind(first + as_long(k * size))
+            return vectors, [values[at + i] for i in range(size)]
+
+        accumulators = multiply_tile(starts, width, lanes, depth, step)
         for i in range(size):
-            y = T.bind(block.output + (row + i) * table.scalar("output_channel") + piece.start * lanes)
+            y = T.bind(
+                as_long(block.output + (row + i) * table.scalar("output_channel") + piece.start * lanes)
+            )
             with T.If(block.first == 0):
                 with T.Then():
                     for s, accumulator in enumerate(accumulators[i]):
@@ -123,10 +115,3 @@ class DenseColumnsKernel:
                         )
             for s, accumulator in enumerate(accumulators[i]):
                 output.store_vector(y + s * lanes, accumulator.value)
-
-
-def _pieces(vectors: int, size: int) -> list[range]:
-    """Cut the vectors of a tile into nearly equal pieces."""
-    count = -(-vectors // size)
-    bounds = [vectors * i // count for i in range(count + 1)]
-    return [range(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from tvm.script.ir_builder import tirx as T
 
-from .ir import Flat, TableReader, constant
+from .ir import Flat, TableReader, as_long, constant
 from .isa import Isa
 from .lanes import merge_lanes
 
@@ -139,8 +139,18 @@ def _emit_window(
                 }
                 window.store_vector(target, apply(window.load_vector(target), loads, vectors))
 
+    begin = T.bind(table.at("halo_pointers", stripe))
+    runs = T.bind(table.at("halo_pointers", stripe + 1) - begin)
+    with T.serial(0, runs) as run:
+        target, origin_in, count, step = (
+            T.bind(as_long(table.at("halo_copy", (begin + run) * 4 + i))) for i in range(4)
+        )
+        with T.serial(0, as_long(channels)) as c:
+            read = T.bind(as_long(origin) + origin_in + c * as_long(stride_in))
+            write = T.bind(target + c * as_long(stride_out))
+            with T.serial(0, count) as i:
+                window.store_vector(write + i * lanes, source.load_vector(read + i * step))
     outside = constant(fill, lanes)
-    operations(0, "halo_copy", 2, lambda old, x, at: x[1])
     operations(1, "halo_one", 3, lambda old, x, at: merge_lanes(isa, outside, at[2], x[1]))
     operations(
         2,

@@ -161,6 +161,25 @@ def as_int(value):
     return T.Cast("int32", value)
 
 
+def as_long(value):
+    """Widen an index to int64."""
+    return T.Cast("int64", value)
+
+
+def prefetch(source: Flat, index) -> None:
+    """Fetch the cache line of an element into the second-level cache; reading past the end is harmless."""
+    T.evaluate(
+        T.call_llvm_intrin(
+            T.llvm_lookup_intrinsic_id("llvm.prefetch"),
+            T.address_of(source[index]),
+            T.int32(0),  # for reading
+            T.int32(2),  # second-level cache
+            T.int32(1),  # data
+            dtype="void",
+        )
+    )
+
+
 def intrinsic(name: str, *arguments, dtype: str):
     """Call an LLVM intrinsic without side effects."""
     return T.call_llvm_pure_intrin(T.llvm_lookup_intrinsic_id(name), *arguments, dtype=dtype)

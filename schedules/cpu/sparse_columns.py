@@ -17,10 +17,10 @@ from tvm_sparse.sparsity.formats.columns import QUAD
 
 from .driver import DRIVER_FIELDS, HALO_FIELDS, Block, emit_tasks
 from .epilogue import emit_activation
-from .ir import Flat, TableReader, as_int, broadcast, build_function, registers
+from .ir import Flat, TableReader, as_long, broadcast, build_function, prefetch, registers
 from .isa import Isa
 
-FIELDS = (*DRIVER_FIELDS, *HALO_FIELDS, "rows", "group", "group_pointers")
+FIELDS = (*DRIVER_FIELDS, *HALO_FIELDS, "rows", "group", "group_pointers", "prefetch")
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ class SparseColumns:
         table = TableReader(table_buffer, FIELDS)
 
         def rows(block: Block) -> None:
+            first_of_block = T.bind(table.at("group", table.at("group_pointers", block.index * QUAD) * 4))
             for tail in range(QUAD):
                 pointer = block.index * QUAD + tail
                 begin = T.bind(table.at("group_pointers", pointer))
@@ -81,18 +82,19 @@ class SparseColumns:
                     position = T.bind(table.at("group", entry + 2))
                     quads = T.bind(table.at("group", entry + 3))
                     with T.serial(0, table.at("group", entry + 1)) as row:
-                        at = T.bind(position + row * (quads * QUAD + tail))
+                        # Positions are 64 bit, so that constant distances fold into the addresses.
+                        at = T.bind(as_long(position + row * (quads * QUAD + tail)))
                         channel = T.bind(table.at("rows", first_row + row))
                         self._row(
                             isa, block, table, values, offsets, numbers, output, residual,
-                            channel, at, quads, tail,
+                            channel, at, quads, tail, first_row - first_of_block + row,
                         )  # fmt: skip
 
         emit_tasks(isa, table, source, self.halo, rows)
 
     def _row(
         self, isa: Isa, block: Block, table: TableReader, values: Flat, offsets: Flat, numbers: Flat,
-        output: Flat, residual: Flat | None, channel, at, quads, tail: int,
+        output: Flat, residual: Flat | None, channel, at, quads, tail: int, number,
     ) -> None:  # fmt: skip
         """Emit one row: start, quads, tail, earlier sums, residual, activation, store."""
         lanes, (tile_rows, tile_columns) = isa.lanes, self.tile
@@ -103,20 +105,30 @@ class SparseColumns:
         for accumulator in accumulators:
             accumulator.set(broadcast(start, lanes))
 
+        base, pitch = as_long(block.base), as_long(block.pitch)
+        if not self.halo:
+            # The next block's activations follow this block's in memory: each row fetches some lines of them.
+            lines = T.bind(table.at("prefetch", block.index))
+            ahead = T.bind(base + as_long(table.at("block", block.index * 4 + 1) * table.scalar("input_channel")))
+            with T.serial(0, lines) as line:
+                prefetch(block.source, ahead + as_long((number * lines + line) * 16))
+
         def multiply(position) -> None:
             weight = T.bind(broadcast(values[position], lanes))
-            origin = T.bind(block.base + as_int(offsets[position]))
+            origin = T.bind(base + as_long(offsets[position]))
             for s, accumulator in enumerate(accumulators):
                 column, r = divmod(s, tile_rows)
-                shift = origin + r * lanes if column == 0 else origin + (block.pitch * column + r * lanes)
+                shift = origin + r * lanes if column == 0 else origin + (pitch * column + r * lanes)
                 accumulator.set(accumulator.value + weight * block.source.load_vector(shift))
 
         with T.serial(0, quads) as quad:
+            step = T.bind(at + as_long(quad * QUAD))
             for i in range(QUAD):
-                multiply(at + quad * QUAD + i)
+                multiply(step + i)
+        rest = T.bind(at + as_long(quads * QUAD))
         for i in range(tail):
-            multiply(at + quads * QUAD + i)
-        y = T.bind(block.output + channel * table.scalar("output_channel"))
+            multiply(rest + i)
+        y = T.bind(as_long(block.output + channel * table.scalar("output_channel")))
         with T.If(block.first == 0):
             with T.Then():
                 for s, accumulator in enumerate(accumulators):

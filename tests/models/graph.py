@@ -28,7 +28,7 @@ class Graph:
         self.inputs: list[onnx.ValueInfoProto] = []
         self.channels: dict[str, int] = {}
 
-    def input(self, *shape: int, name: str = "x", dtype: int = TensorProto.FLOAT, channels: int = 0) -> str:
+    def input(self, *shape: int, name="x", dtype: int = TensorProto.FLOAT, channels: int = 0) -> str:
         """Declare an input; its channels are dimension 1 unless given."""
         self.inputs.append(helper.make_tensor_value_info(name, dtype, shape))
         self.channels[name] = channels or (shape[1] if len(shape) > 1 else shape[0])
@@ -65,7 +65,7 @@ class Graph:
             self.channels[output] = channels or self.channels.get(inputs[0] if inputs else "", 0)
         return names[0]
 
-    def conv(self, x: str, cout: int, kernel, stride=1, pad=None, dilation=1, groups: int = 1, bias=True) -> str:
+    def conv(self, x: str, cout: int, kernel, stride=1, pad=None, dilation=1, groups=1, bias=True) -> str:
         """Convolution of any rank; scalars are repeated, ``pad=None`` keeps the size of odd kernels."""
         kernel = list(kernel) if np.iterable(kernel) else [kernel] * 2
         rank, cin = len(kernel), self.channels[x]
@@ -87,7 +87,7 @@ class Graph:
             group=groups, **attributes,
         )  # fmt: skip
 
-    def deconv(self, x: str, cout: int, kernel: int, stride: int, pad=0, groups: int = 1, output_pad=0) -> str:
+    def deconv(self, x: str, cout: int, kernel: int, stride: int, pad=0, groups=1, output_pad=0) -> str:
         """Transposed convolution with square kernel and bias."""
         cin = self.channels[x]
         fan_in = max(1, cin // groups * kernel**2 // stride**2)
@@ -110,27 +110,29 @@ class Graph:
         return self.act(y, act) if act else y
 
     def act(self, x: str, kind: str) -> str:
-        """Activation: an ONNX operator, or ``"SiLU"``, ``"GELU"``, ``"GELU_tanh"``, ``"ReLU6"``, ``"PRelu"``."""
+        """Activation: an ONNX operator, or ``SiLU``, ``GELU``, ``GELU_tanh``, ``ReLU6``, ``PRelu``."""
         if kind == "SiLU":
             return self.op("Mul", x, self.op("Sigmoid", x))
         if kind == "ReLU6":
             low, high = (self.const(np.float32(v)) for v in (0, 6))
             return self.op("Clip", x, low, high)
         if kind == "PRelu":
-            return self.op("PRelu", x, self.const(self.rng.random((self.channels[x], 1, 1), dtype="float32")))
+            slope = self.rng.random((self.channels[x], 1, 1), dtype="float32")
+            return self.op("PRelu", x, self.const(slope))
         if kind == "GELU":
             erf = self.op("Erf", self.op("Div", x, self.const(np.float32(np.sqrt(2)))))
             half = self.op("Mul", x, self.op("Add", erf, self.const(np.float32(1))))
             return self.op("Mul", half, self.const(np.float32(0.5)))
         if kind == "GELU_tanh":
-            cube = self.op("Mul", self.op("Pow", x, self.const(np.float32(3))), self.const(np.float32(0.044715)))
+            cube = self.op("Pow", x, self.const(np.float32(3)))
+            cube = self.op("Mul", cube, self.const(np.float32(0.044715)))
             inner = self.op("Mul", self.op("Add", x, cube), self.const(np.float32(np.sqrt(2 / np.pi))))
             gate = self.op("Add", self.op("Tanh", inner), self.const(np.float32(1)))
             return self.op("Mul", self.op("Mul", x, gate), self.const(np.float32(0.5)))
         return self.op(kind, x)
 
     def linear(self, x: str, cout: int, gemm: bool = False, bias: bool = True) -> str:
-        """Linear layer on the last dimension: ``Gemm`` with a transposed weight, or ``MatMul`` and ``Add``."""
+        """Linear layer on the last dimension: ``Gemm`` of a transposed weight, or ``MatMul`` and ``Add``."""
         cin = self.channels[x]
         if gemm:
             weight = self.weight(cout, cin, fan_in=cin)
@@ -141,7 +143,8 @@ class Graph:
     def layer_norm(self, x: str) -> str:
         """Layer norm over the last dimension."""
         size = self.channels[x]
-        return self.op("LayerNormalization", x, self.vector(size, 1.0), self.vector(size), axis=-1, epsilon=1e-5)
+        scale, bias = self.vector(size, 1.0), self.vector(size)
+        return self.op("LayerNormalization", x, scale, bias, axis=-1, epsilon=1e-5)
 
     def attention(self, x: str, batch: int, tokens: int, heads: int) -> str:
         """Multi-head self-attention on ``[batch, tokens, hidden]`` with three projections and one after."""

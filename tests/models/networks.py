@@ -1,4 +1,4 @@
-"""Small networks of many kinds, each a function ``Graph -> output names``; :data:`NETWORKS` holds all by name.
+"""Small networks of many kinds: functions ``Graph -> output names``, all by name in :data:`NETWORKS`.
 
 Sizes are odd on purpose: prime channels, images from 1x1 up, strides larger than kernels, lopsided padding.
 """
@@ -115,7 +115,8 @@ def inception_concat(g: Graph) -> tuple[str, ...]:
 
 @network
 def detector_silu_concat(g: Graph) -> tuple[str, ...]:
-    c3 = g.conv_norm(g.conv_norm(g.input(1, 3, 32, 48), 8, 3, act="SiLU", stride=2), 16, 3, act="SiLU", stride=2)
+    c2 = g.conv_norm(g.input(1, 3, 32, 48), 8, 3, act="SiLU", stride=2)
+    c3 = g.conv_norm(c2, 16, 3, act="SiLU", stride=2)
     c4 = g.conv_norm(c3, 24, 3, act="SiLU", stride=2)
     pools = [c4]
     for _ in range(2):
@@ -216,9 +217,9 @@ def explicit_pads_and_scaling(g: Graph) -> tuple[str, ...]:
 @network
 def prime_channels(g: Graph) -> tuple[str, ...]:
     y = g.input(1, 7, 11, 13)
-    for cout, kernel in ((13, 3), (17, 1), (1, 3), (29, 1), (2, 5)):
-        y = g.op("Relu", g.conv(y, cout, kernel))
-    return (y,)
+    for cout, kernel in ((13, 3), (17, 1), (1, 3), (29, 1)):
+        y = g.op("LeakyRelu", g.conv(y, cout, kernel), alpha=0.3)
+    return (g.conv(y, 2, 5),)
 
 
 @network
@@ -231,8 +232,8 @@ def wide_channels(g: Graph) -> tuple[str, ...]:
 @network
 def activations(g: Graph) -> tuple[str, ...]:
     y = g.input(1, 8, 9, 9)
-    kinds = ("PRelu", "HardSwish", "SiLU", "GELU", "GELU_tanh", "Tanh", "Sigmoid", "Softplus", "Elu", "HardSigmoid")
-    for kind in kinds:
+    kinds = "PRelu HardSwish SiLU GELU GELU_tanh Tanh Sigmoid Softplus Elu HardSigmoid"
+    for kind in kinds.split():
         y = g.act(g.conv(y, 8, 1), kind)
     return (g.op("LeakyRelu", g.conv(y, 8, 3), alpha=0.1),)
 
@@ -346,6 +347,7 @@ def image_size(height: int, width: int, batch: int) -> Build:
 
 
 for _height, _width, _batch in (
-    (1, 1, 1), (1, 1, 3), (1, 7, 1), (5, 1, 2), (2, 3, 1), (7, 7, 3), (8, 8, 1), (14, 14, 2), (17, 16, 1), (33, 47, 1)
+    (1, 1, 1), (1, 1, 3), (1, 7, 1), (5, 1, 2), (2, 3, 1),
+    (7, 7, 3), (8, 8, 1), (14, 14, 2), (17, 16, 1), (33, 47, 1),
 ):  # fmt: skip
     NETWORKS[f"image_{_height}x{_width}_batch{_batch}"] = image_size(_height, _width, _batch)

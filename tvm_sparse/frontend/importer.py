@@ -15,6 +15,8 @@ from tvm_sparse.frontend.fold import fold_node
 from tvm_sparse.frontend.messages import first_line
 from tvm_sparse.frontend.onnx_load import opset_version
 from tvm_sparse.frontend.onnx_ops import converters
+from tvm_sparse.frontend.onnx_ops.common import tensor_constant
+from tvm_sparse.frontend.supported import node_name
 
 
 class GraphImporter(upstream.ONNXGraphImporter):
@@ -56,9 +58,7 @@ class GraphImporter(upstream.ONNXGraphImporter):
             except TvmSparseError:
                 raise
             except Exception as error:
-                raise ImportModelError(
-                    f"Cannot import {describe_node(node)}: {first_line(error)}"
-                ) from error
+                raise ImportModelError(f"Cannot import {describe_node(node)}: {first_line(error)}") from error
 
     def _construct_node(self, node: onnx.NodeProto) -> None:
         inputs = upstream.onnx_input()
@@ -66,7 +66,7 @@ class GraphImporter(upstream.ONNXGraphImporter):
         folded = fold_node(node, inputs, self.opset)
         if folded is not None:
             for name, value in folded.items():
-                self._nodes[name] = relax.const(value)
+                self._nodes[name] = tensor_constant(value)
             return
         if node.op_type == "If":
             self._construct_if(node, inputs[0])
@@ -94,7 +94,9 @@ class GraphImporter(upstream.ONNXGraphImporter):
             raise ValueError(f"it has {len(node.output)} outputs, of which {len(fields)} are supported")
         for name, value in zip(node.output, fields, strict=False):
             if name:
-                self._nodes[name] = self.bb.normalize(value)
+                # Upstream's converters take an unbound TupleGetItem for a constant.
+                bind = self.bb.emit if isinstance(value, relax.TupleGetItem) else self.bb.normalize
+                self._nodes[name] = bind(value)
 
     def _construct_if(self, node: onnx.NodeProto, condition: relax.Expr) -> None:
         """A branch that is known now is inlined; else both become a Relax ``If``."""
@@ -127,11 +129,10 @@ class GraphImporter(upstream.ONNXGraphImporter):
     def _as_tensor(value: relax.Expr) -> relax.Expr:
         """Shapes are static here, so a shape expression is a constant tensor."""
         if isinstance(value, relax.ShapeExpr):
-            return relax.const(np.array([int(size) for size in value.values], dtype="int64"))
+            return tensor_constant(np.array([int(size) for size in value.values], dtype="int64"))
         return value
 
 
 def describe_node(node: onnx.NodeProto) -> str:
     """Operator and name of a node for messages: ``Conv (node 'conv1')``."""
-    name = node.name or f"output {node.output[0]}"
-    return f"{node.op_type} (node '{name}')"
+    return f"{node.op_type} (node '{node_name(node)}')"

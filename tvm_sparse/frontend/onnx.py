@@ -43,7 +43,12 @@ def import_onnx(
         See `tvm_sparse.frontend.import_model`.
     """
     original = load_onnx(model)
-    fix_input_shapes(original, input_shapes)
+    try:
+        fix_input_shapes(original, input_shapes)
+    except ImportModelError:
+        # Shapes are of no help to a model that cannot be imported anyway.
+        check_supported(expand_functions(original), original)
+        raise
     simplified = simplify(expand_functions(convert_opset(original)))
     check_supported(simplified, original)
     try:

@@ -7,6 +7,8 @@ import warnings
 
 import onnx
 
+from tvm_sparse.frontend.fold import MAX_FOLDED_BYTES
+
 _logger = logging.getLogger(__name__)
 
 
@@ -44,7 +46,9 @@ def _slim(model: onnx.ModelProto) -> onnx.ModelProto:
     copy.CopyFrom(model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        slimmed = onnxslim.slim(copy)
+        # With shapes onnxslim makes Gemm with reshapes and transposes out of batched MatMul + Add, which
+        # only hides linear layers, and takes seven times as long on a transformer.
+        slimmed = onnxslim.slim(copy, no_shape_infer=True, size_threshold=MAX_FOLDED_BYTES)
     if slimmed is None:
         raise RuntimeError("onnxslim gave no model")
     _restore_inputs(slimmed, model)

@@ -12,6 +12,8 @@ from tvm_sparse.frontend.onnx_ops import converters
 
 _DOMAINS = ("", "ai.onnx")
 _WITHOUT_CONVERTER = frozenset({"If", "Constant"})
+# TVM's converter of this name is for ONNX Runtime's operator.
+_ONLY_BY_EXPANSION = frozenset({"Attention"})
 # Operators of ONNX Runtime's domain that the importer knows; others there share names but not meaning.
 _MICROSOFT = frozenset({"FastGelu", "BiasGelu", "Gelu", "SkipLayerNormalization", "EmbedLayerNormalization"})
 
@@ -20,7 +22,7 @@ def is_supported(node: onnx.NodeProto) -> bool:
     """Whether there is a converter for the node's operator."""
     if node.domain == "com.microsoft":
         return node.op_type in _MICROSOFT
-    if node.domain not in _DOMAINS:
+    if node.domain not in _DOMAINS or node.op_type in _ONLY_BY_EXPANSION:
         return False
     return (
         node.op_type in _WITHOUT_CONVERTER
@@ -62,11 +64,17 @@ _MAX_LISTED = 50
 def walk(graph: onnx.GraphProto, where: str = "") -> Iterator[tuple[onnx.NodeProto, str]]:
     """Nodes of a graph and of the subgraphs of its control flow, each with a description of its place."""
     for i, node in enumerate(graph.node):
-        name = node.name or f"output {node.output[0] if node.output else '?'}"
+        name = node_name(node)
         yield node, f"{node.op_type} (node '{name}', {_ordinal(i + 1)} of {len(graph.node)}{where})"
         for attribute in node.attribute:
             for subgraph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
                 yield from walk(subgraph, f" in {attribute.name} of {node.op_type} '{name}'{where}")
+
+
+def node_name(node: onnx.NodeProto) -> str:
+    """Name of a node; nameless ones go by their first output."""
+    outputs = [name for name in node.output if name]
+    return node.name or (f"output {outputs[0]}" if outputs else "?")
 
 
 def _kind(node: onnx.NodeProto) -> tuple[str, str]:

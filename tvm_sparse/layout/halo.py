@@ -52,7 +52,8 @@ class HaloProgram:
     Parameters
     ----------
     copy : numpy.ndarray
-        ``[n, 2]``: destination, source.
+        ``[n, 4]``: destination, source, vectors, elements between the vectors of the source; those of the
+        destination are consecutive.
     one : numpy.ndarray
         ``[n, 3]``: destination, source, lane index; lanes that are not taken hold the pad value.
     two : numpy.ndarray
@@ -195,7 +196,7 @@ class _Operations:
         one_source = ((stored == stored[vectors, first][:, None]) | ~inside).all(1) & inside.any(1)
         plain = one_source & ((lane == identity) | ~inside).all(1) & (inside | unused).all(1)
         copy, one, two, more = self._kinds
-        copy += zip(destination[plain].tolist(), position[vectors, first][plain].tolist(), strict=True)
+        copy += self._runs(destination[plain], position[vectors, first][plain])
         for v in np.nonzero(~plain)[0].tolist():
             target, ok = int(destination[v]), inside[v]
             sources = sorted(set(stored[v][ok].tolist()))
@@ -213,9 +214,26 @@ class _Operations:
         self.start_stripe()
         arrays = [
             np.asarray(kind, np.int64).reshape(-1, width)
-            for kind, width in zip(self._kinds, (2, 3, 5, 3), strict=True)
+            for kind, width in zip(self._kinds, (4, 3, 5, 3), strict=True)
         ]
         return (*arrays, np.asarray(self._pointers, np.int64).T)
+
+    def _runs(self, destination: np.ndarray, source: np.ndarray) -> list[tuple[int, ...]]:
+        """Join copies whose destinations follow each other and whose sources are equally far apart."""
+        order = np.argsort(destination)
+        out: list[tuple[int, ...]] = []
+        for target, origin in zip(destination[order].tolist(), source[order].tolist(), strict=True):
+            if out:
+                start, first, count, step = out[-1]
+                if target == start + count * self.lanes:
+                    if count == 1 and origin > first:
+                        out[-1] = (start, first, 2, origin - first)
+                        continue
+                    if origin == first + count * step:
+                        out[-1] = (start, first, count + 1, step)
+                        continue
+            out.append((target, origin, 1, 0))
+        return out
 
     def _index(self, lane: np.ndarray, mine: np.ndarray) -> int:
         key = tuple(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,17 +15,20 @@ from tvm_sparse.schedules.cpu import dense_columns, pool_columns, sparse_columns
 from tvm_sparse.schedules.cpu.driver import BUFFER_ELEMENTS
 from tvm_sparse.schedules.cpu.epilogue import Activation, epilogue_array
 from tvm_sparse.schedules.cpu.isa import Isa
-from tvm_sparse.sparsity.formats.columns import UnstructuredColumns
+from tvm_sparse.schedules.cpu.tile import row_sizes
+from tvm_sparse.sparsity.formats.columns import QUAD, UnstructuredColumns
 from tvm_sparse.sparsity.formats.dense import DenseColumns
 
 # Bytes of activations that a K-block of a sparse layer may touch: below the first-level cache's 32 KiB.
 _SPARSE_BLOCK_BYTES = 26 * 1024
+# The same for a dense layer that reads panels in place.
+_DENSE_BLOCK_BYTES = 48 * 1024
+# Bytes of outputs that a chunk accumulates: they stay in the second-level cache from block to block.
+_CHUNK_BYTES = 96 * 1024
 # Tasks below which a layer is also split over output channels, so that every core has work.
 _MIN_TASKS = 4
 # Vectors of one register tile where panels are read in place.
 _MAX_PART = 10
-# A depth-wise stripe's buffer for one channel, in bytes, at most.
-_STRIPE_BYTES = 24 * 1024
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,7 @@ def pack_sparse(layer: Convolution, source: Geometry, target: Geometry, isa: Isa
     if places.program is not None:
         block = min(block, BUFFER_ELEMENTS // places.channel_stride)
     block = min(block, per_group * layer.groups)
-    chunks = _chunks(source.batch * places.stripes, rows, layer.groups, block, per_group)
+    chunks = _chunks(source.batch * places.stripes, layer, block, places.row_bytes(target))
     fmt = UnstructuredColumns(places.channel_stride, taps, block, layer.groups, chunks)
     packed = fmt.pack(layer.weight.reshape(rows, per_group, -1))
     kernel = sparse_columns.SparseColumns(
@@ -130,10 +134,18 @@ def pack_sparse(layer: Convolution, source: Geometry, target: Geometry, isa: Isa
             "rows": packed["rows"],
             "group": packed["group"],
             "group_pointers": packed["group_pointers"],
+            "prefetch": _prefetch_lines(packed, places.channel_stride),
         },
     )
     numbers = epilogue_array(layer.bias, layer.activation, layer.slopes)
     return PackedLayer(kernel, (packed["values"], packed["offsets"], numbers, table))
+
+
+def _prefetch_lines(packed: Mapping[str, np.ndarray], channel_stride: int) -> np.ndarray:
+    """Cache lines of the next block that each row of a block fetches, ``[blocks]``."""
+    groups, pointers = packed["group"], packed["group_pointers"][::QUAD]
+    rows = np.array([groups[a:b, 1].sum() for a, b in zip(pointers[:-1], pointers[1:], strict=True)])
+    return -(-packed["block"][:, 1] * channel_stride // 16 // np.maximum(rows, 1))
 
 
 def pack_dense(layer: Convolution, source: Geometry, target: Geometry, isa: Isa) -> PackedLayer:
@@ -142,13 +154,15 @@ def pack_dense(layer: Convolution, source: Geometry, target: Geometry, isa: Isa)
     places = _Places.plan(layer, source, target, isa)
     taps = tuple(int(t) for t in places.taps.reshape(-1))
     limit = (65535 - max(taps)) // places.channel_stride + 1
-    if places.program is not None:
+    if places.program is None:
+        limit = min(limit, max(1, _DENSE_BLOCK_BYTES // (4 * places.channel_stride)))
+    else:
         limit = min(limit, BUFFER_ELEMENTS // places.channel_stride)
     block = min(per_group, limit)
     block = -(-per_group // -(-per_group // block))
-    chunks = _chunks(source.batch * places.stripes, rows, layer.groups, block, per_group)
+    chunks = _chunks(source.batch * places.stripes, layer, block, places.row_bytes(target))
     fmt = DenseColumns(
-        places.channel_stride, taps, block, dense_columns.row_sizes(isa), layer.groups, chunks
+        places.channel_stride, taps, block, row_sizes(isa), layer.groups, chunks
     )
     packed = fmt.pack(layer.weight.reshape(rows, per_group, -1))
     kernel = dense_columns.DenseColumnsKernel(
@@ -200,14 +214,12 @@ def pack_max_pool(
     return PackedLayer(pool_columns.MaxPoolColumns(places.tile), (table,))
 
 
-def _chunks(tasks: int, rows: int, groups: int, block: int, per_group: int) -> int:
-    """Parts of the output channels: enough tasks for the cores, and blocks of grouped layers that fit."""
-    chunks = 1 if tasks >= _MIN_TASKS else -(-_MIN_TASKS // tasks)
-    if groups > 1 and per_group > block:
-        return max(chunks, groups)
-    if groups > 1:
-        together = max(1, block // per_group)
-        return max(chunks, 1) if groups >= together else max(chunks, 1)
+def _chunks(tasks: int, layer: Convolution, block: int, row_bytes: int) -> int:
+    """Parts of the output channels: enough tasks for the cores, sums that stay cached, groups that fit a block."""
+    rows, per_group = layer.weight.shape[:2]
+    chunks = max(-(-_MIN_TASKS // tasks), round(rows * row_bytes / _CHUNK_BYTES), 1)
+    if layer.groups > 1:
+        return max(chunks, layer.groups) if per_group > block else chunks
     return max(1, min(chunks, rows // 8))
 
 
@@ -264,6 +276,11 @@ class _Places:
             program=program,
         )
 
+    def row_bytes(self, target: Geometry) -> int:
+        """Bytes of one output channel that a task works on."""
+        tiles = len(self.tile_panel) // self.stripes
+        return 4 * target.lanes * self.tile[0] * self.tile[1] * tiles
+
     def table(
         self, layer: Convolution, source: Geometry, target: Geometry, block: np.ndarray, pointers: np.ndarray
     ) -> dict[str, int | np.ndarray]:
@@ -315,10 +332,11 @@ def _stripe(layer: Convolution, source: Geometry, target: Geometry) -> tuple[int
         for across in _divisors(target.panels_across):
             rows, columns = down * target.tile[0], across * target.tile[1]
             height, width = (rows - 1) * sy + (kh - 1) * dy + 1, (columns - 1) * sx + (kw - 1) * dx + 1
-            bytes_ = 4 * target.lanes * height * width
-            if bytes_ > _STRIPE_BYTES or 4 * bytes_ > 4 * 4 * BUFFER_ELEMENTS:
+            channels = _SPARSE_BLOCK_BYTES // (4 * target.lanes * height * width)
+            if channels == 0:
                 continue
-            cost = height * width / (rows * columns)
+            # Vectors copied per output vector, each with its share of a run's start, once per block of channels.
+            cost = height * width / (rows * columns) * (1.2 + 12 / (target.tile[0] * min(channels, layer.groups)))
             if cost < best_cost:
                 best, best_cost = (down, across), cost
     return best

@@ -12,7 +12,7 @@ import stat
 import tempfile
 import time
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from tvm_sparse.errors import PackageError, TvmSparseError
 from tvm_sparse.runtime.files import atomic_write
@@ -31,7 +31,7 @@ def cache_root() -> Path:
     return Path(base) / "tvm_sparse"
 
 
-def sha256(file: IO[bytes]) -> tuple[str, int]:
+def sha256(file: Any) -> tuple[str, int]:
     """Hash and size of the rest of a file."""
     digest, size = hashlib.sha256(), 0
     while chunk := file.read(_CHUNK):

@@ -17,6 +17,7 @@ from tvm_sparse.runtime.benchmark import BenchmarkResult, time_function
 from tvm_sparse.runtime.library import open_library
 from tvm_sparse.runtime.profile import ProfileResult, profile_vm
 from tvm_sparse.runtime.spec import TensorSpec
+from tvm_sparse.runtime.weights import Weights
 
 # Below this size a copy costs less than finding out whether it is needed.
 _SMALL_BYTES = 16384
@@ -28,7 +29,7 @@ class Module:
     """A model in memory, ready to run.
 
     One run at a time: a lock makes concurrent callers wait. For parallel requests load the package once per
-    thread; the weights' file pages are shared.
+    thread; weights that are kept beside the library are shared.
 
     Parameters
     ----------
@@ -36,6 +37,8 @@ class Module:
         Shared library of the model.
     metadata : mapping
         Content of the package's ``mod.json``.
+    weights : Weights, optional
+        Weights that are not inside the library: the model's last argument.
     num_threads : int, optional
         Threads of parallel loops. Default: what the package says, else ``TVM_NUM_THREADS`` or
         ``OMP_NUM_THREADS``, else all physical cores that the process may use.
@@ -46,12 +49,20 @@ class Module:
         If the library cannot be loaded.
     """
 
-    def __init__(self, library: Path, metadata: Mapping[str, Any], num_threads: int | None = None):
+    def __init__(
+        self,
+        library: Path,
+        metadata: Mapping[str, Any],
+        num_threads: int | None = None,
+        weights: Weights | None = None,
+    ):
         self.metadata = dict(metadata)
         self.inputs = read_specs(metadata["inputs"])
         self.outputs = read_specs(metadata["outputs"])
         self.num_threads = threads.resolve(num_threads, metadata.get("num_threads"))
         self._library = open_library(library)
+        self._weights = weights
+        self._extra = () if weights is None else (weights.array,)
         self._main = self._library.new_vm()["main"]
         self._slots = [_InputSlot(spec) for spec in self.inputs]
         self._input_names = [spec.name for spec in self.inputs]
@@ -181,11 +192,12 @@ class Module:
             threads.use(self.num_threads)
             args = [slot.bind(array) for slot, array in zip(self._slots, arrays, strict=True)]
             # Copies: an output may be the model's constant, an input, or the same tensor as another output.
-            return [np.from_dlpack(tensor).copy() for tensor in flatten(self._main(*args))]
+            return [np.from_dlpack(tensor).copy() for tensor in flatten(self._main(*args, *self._extra))]
 
     def _bound(self, main: Callable[..., Any], arrays: Sequence[Any]) -> Callable[[], object]:
         """The model with inputs that are checked and converted once."""
         args = [_InputSlot(spec).bind(array) for spec, array in zip(self.inputs, arrays, strict=True)]
+        args += self._extra
         return lambda: main(*args)
 
 

@@ -1,6 +1,7 @@
-"""The file that a compiled model is kept in: an uncompressed tar of ``mod.json`` and ``mod.so``.
+"""The file that a compiled model is kept in: an uncompressed tar of ``mod.json``, ``mod.so``, ``mod.params``.
 
-A package can also be a plain shared library with the metadata in a ``.json`` file beside it.
+A package can also be a plain shared library with the metadata in a ``.json`` and the weights in a ``.params``
+file beside it.
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
+
+import numpy as np
 
 from tvm_sparse import __version__
 from tvm_sparse.errors import PackageError
@@ -23,10 +27,12 @@ from tvm_sparse.runtime.host import check_host
 from tvm_sparse.runtime.library import runtime_version
 from tvm_sparse.runtime.module import Module, read_specs
 from tvm_sparse.runtime.spec import TensorSpec
+from tvm_sparse.runtime.weights import Weights, WeightsReader, describe_weights, shared_weights
 
 FORMAT = 1
 LIBRARY = "mod.so"
 METADATA = "mod.json"
+WEIGHTS = "mod.params"
 _MAX_METADATA_BYTES = 64 << 20
 _REQUIRED = ("format", "tvm_sparse", "tvm", "target", "arch", "features", "inputs", "outputs", "library")
 
@@ -71,7 +77,11 @@ class Package:
 
     @classmethod
     def write(
-        cls, path: str | os.PathLike, library: str | os.PathLike, metadata: Mapping[str, Any]
+        cls,
+        path: str | os.PathLike,
+        library: str | os.PathLike,
+        metadata: Mapping[str, Any],
+        weights: Sequence[np.ndarray] = (),
     ) -> Package:
         """Write a package whole or not at all.
 
@@ -82,7 +92,10 @@ class Package:
         library : str or os.PathLike
             The model's shared library; it is copied.
         metadata : mapping
-            Content of ``mod.json``; ``"format"`` and ``"library"`` (size and hash) are added.
+            Content of ``mod.json``; ``"format"``, ``"library"`` and ``"weights"`` are added.
+        weights : sequence of numpy.ndarray
+            Weights that the library doesn't hold. The model's function takes them as a tuple after
+            its inputs.
 
         Returns
         -------
@@ -99,17 +112,20 @@ class Package:
             digest, size = sha256(source)
             source.seek(0)
             content = {**metadata, "format": FORMAT, "library": {"sha256": digest, "bytes": size}}
+            if weights:
+                digest_w, size_w = sha256(WeightsReader(weights))
+                entries = describe_weights(weights)
+                content["weights"] = {"sha256": digest_w, "bytes": size_w, "tensors": entries}
             text = json.dumps(content, indent=1).encode()
             if path.suffix == ".so":
-                with atomic_write(path) as file, atomic_write(path.with_suffix(".json")) as beside:
-                    beside.write(text)
-                    while chunk := source.read(1 << 20):
-                        file.write(chunk)
+                _write_plain(path, text, source, weights)
             else:
                 with atomic_write(path) as file, tarfile.open(fileobj=file, mode="w:") as tar:
                     # Metadata first: reading it doesn't touch the large member.
                     _add(tar, METADATA, io.BytesIO(text), len(text))
                     _add(tar, LIBRARY, source, size)
+                    if weights:
+                        _add(tar, WEIGHTS, WeightsReader(weights), size_w)
         # What is returned is what a reader will see (JSON has no tuples).
         return cls(path, json.loads(text))
 
@@ -138,20 +154,51 @@ class Package:
         """
         _check_versions(self.metadata, str(self.path))
         check_host(self.metadata["arch"], self.metadata["features"], str(self.path))
-        return Module(self._library(), self.metadata, num_threads)
+        return Module(self._library(), self.metadata, num_threads, self._weights())
 
     def _library(self) -> Path:
         digest = self.metadata["library"]["sha256"]
         if self.path.suffix == ".so":
             with open(self.path, "rb") as file:
                 if sha256(file)[0] != digest:
-                    raise PackageError(f"'{self.path}' doesn't match its metadata in '{_beside(self.path)}'.")
+                    beside = self.path.with_suffix(".json")
+                    raise PackageError(f"'{self.path}' doesn't match its metadata in '{beside}'.")
             return self.path
-        with _open_tar(self.path) as tar:
-            member = _members(tar, self.path)[LIBRARY]
-            source = tar.extractfile(member)
-            assert source is not None  # _members lets only regular files pass
+        with self._member(LIBRARY) as source:
             return unpacked(digest, source, str(self.path))
+
+    def _weights(self) -> Weights | None:
+        described = self.metadata.get("weights")
+        if described is None:
+            return None
+
+        def read() -> Weights:
+            with self._member(WEIGHTS) as source:
+                return Weights(
+                    source, described["bytes"], described["sha256"], described["tensors"], str(self.path)
+                )
+
+        return shared_weights(described["sha256"], read)
+
+    @contextlib.contextmanager
+    def _member(self, name: str) -> Iterator[IO[bytes]]:
+        """A member of the tar, or the file beside a plain library that has its suffix."""
+        if self.path.suffix == ".so":
+            path = self.path.with_suffix(Path(name).suffix)
+            try:
+                file = open(path, "rb")
+            except OSError as error:
+                raise PackageError(f"'{path}' cannot be read: {error.strerror or error}.") from error
+            with file:
+                yield file
+            return
+        with _open_tar(self.path) as tar:
+            members = _members(tar, self.path)
+            if name not in members:
+                raise PackageError(f"'{self.path}' is damaged: it lacks '{name}'.")
+            source = tar.extractfile(members[name])
+            assert source is not None  # _members lets only regular files pass
+            yield source
 
 
 def load(path: str | os.PathLike, *, num_threads: int | None = None) -> Module:
@@ -159,7 +206,18 @@ def load(path: str | os.PathLike, *, num_threads: int | None = None) -> Module:
     return Package.open(path).load(num_threads)
 
 
-def _add(tar: tarfile.TarFile, name: str, source: IO[bytes], size: int) -> None:
+def _write_plain(path: Path, text: bytes, library: IO[bytes], weights: Sequence[np.ndarray]) -> None:
+    with contextlib.ExitStack() as stack:
+        # Files are replaced in the reverse order: the library last.
+        file = stack.enter_context(atomic_write(path))
+        stack.enter_context(atomic_write(path.with_suffix(".json"))).write(text)
+        shutil.copyfileobj(library, file)
+        if weights:
+            beside = stack.enter_context(atomic_write(path.with_suffix(".params")))
+            shutil.copyfileobj(WeightsReader(weights), beside)
+
+
+def _add(tar: tarfile.TarFile, name: str, source: Any, size: int) -> None:
     # No time or owner: the same model gives the same bytes.
     info = tarfile.TarInfo(name)
     info.size, info.mode = size, 0o644
@@ -205,16 +263,13 @@ def _read_tar_metadata(path: Path) -> bytes:
         return source.read()
 
 
-def _beside(path: Path) -> Path:
-    return path.with_suffix(".json")
-
-
 def _read_plain_metadata(path: Path) -> bytes:
+    beside = path.with_suffix(".json")
     try:
-        return _beside(path).read_bytes()
+        return beside.read_bytes()
     except OSError as error:
         raise PackageError(
-            f"'{path}' lacks its metadata: '{_beside(path)}' cannot be read ({error.strerror or error})."
+            f"'{path}' lacks its metadata: '{beside}' cannot be read ({error.strerror or error})."
         ) from error
 
 
@@ -237,6 +292,8 @@ def _check_metadata(text: bytes, path: Path) -> dict[str, Any]:
         read_specs(metadata["inputs"])
         read_specs(metadata["outputs"])
         str(metadata["library"]["sha256"])
+        if metadata.get("weights") is not None:
+            _ = [metadata["weights"][key] for key in ("sha256", "bytes", "tensors")]
     except (KeyError, TypeError, ValueError) as error:
         raise PackageError(f"'{path}' is damaged: its metadata is malformed ({error!r}).") from error
     return metadata

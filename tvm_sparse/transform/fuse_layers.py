@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,7 +76,7 @@ def _fuse(function: relax.Function) -> relax.Function:
         layer = _start(variable, value, len(layers))
         if layer is None:
             continue
-        while _absorb(graph, layer, layers):
+        while _absorb(graph, layer, absorbed | layers.keys()):
             pass
         layers[layer.last] = layer
         absorbed |= layer.absorbed
@@ -136,8 +137,8 @@ def _start(variable: relax.Var, call: relax.Call, number: int) -> _Layer | None:
     return None
 
 
-def _absorb(graph: Graph, layer: _Layer, layers: dict[relax.Var, _Layer]) -> bool:
-    """Fuse the only user of the layer's last value, if it can be and no other layer ends there."""
+def _absorb(graph: Graph, layer: _Layer, taken: Set[relax.Var]) -> bool:
+    """Fuse the only user of the layer's last value, if it can be and no other layer has it."""
     if graph.is_output(layer.last) or layer.activation != "clip" or layer.parameters[0] != float("-inf"):
         return False
     if layer.parameters[1] != float("inf"):
@@ -146,7 +147,7 @@ def _absorb(graph: Graph, layer: _Layer, layers: dict[relax.Var, _Layer]) -> boo
     if len(users) != 1:
         return False
     (user,) = users
-    if user in layers:
+    if user in taken:
         return False
     call = graph.producer(user)
     if not isinstance(call, relax.Call) or static_shape(user) != static_shape(layer.last):

@@ -4,6 +4,10 @@
 kw]``; ``tvm_sparse.linear(x, weight, bias[, residual][, slopes])`` takes ``x [..., K]`` and ``weight [M, K]``. Both
 compute ``activation(layer(x) + bias + residual)``. Attributes: ``strides``, ``padding`` (top, left, bottom, right),
 ``dilation``, ``groups`` (convolutions); ``activation``, ``parameters``, ``residual``, ``slopes``; ``name``.
+
+``tvm_sparse.depth_to_space(x)`` moves blocks of channels of ``x [N, C, H, W]`` to pixels and crops: attributes
+``block`` (down, across), ``order`` (``"DCR"``: the block is the outer part of the channels; ``"CRD"``: the inner one),
+``crop`` (top, left) and ``size`` (height, width) of the result.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from tvm_sparse.layout.halo import Window
 
 CONV2D = "tvm_sparse.conv2d"
 LINEAR = "tvm_sparse.linear"
+DEPTH_TO_SPACE = "tvm_sparse.depth_to_space"
 
 
 def window_of(attrs: Any, kernel: tuple[int, int]) -> Window:
@@ -61,6 +66,14 @@ def _infer_linear(call: relax.Call, _context: Any) -> relax.Type:
     return relax.TensorType((*x[:-1], weight[0]), "float32")
 
 
+def _infer_depth_to_space(call: relax.Call, _context: Any) -> relax.Type:
+    x = static_shape(call.args[0])
+    assert x is not None
+    block, size = call.attrs["block"], call.attrs["size"]
+    channels = x[1] // (int(block[0]) * int(block[1]))
+    return relax.TensorType((x[0], channels, int(size[0]), int(size[1])), "float32")
+
+
 def _register(name: str, description: str, infer: Any) -> None:
     if name in [str(n) for n in tvm.get_global_func("ir.ListOpNames")()]:
         return
@@ -71,3 +84,4 @@ def _register(name: str, description: str, infer: Any) -> None:
 
 _register(CONV2D, "Convolution with constant weights and a fused epilogue.", _infer_conv2d)
 _register(LINEAR, "Linear layer with constant weights and a fused epilogue.", _infer_linear)
+_register(DEPTH_TO_SPACE, "Blocks of channels become pixels, cropped.", _infer_depth_to_space)

@@ -10,6 +10,8 @@ from tvm import relax
 from .canonicalize import canonicalize_passes
 from .columns import ToColumns
 from .context import CompileContext
+from .decompose_transposed import DecomposeTransposedConvolution
+from .depth_to_space_form import DepthToSpaceForm
 from .fast_math import FastMath
 from .fuse_layers import FuseLayers
 from .schedule_cpu import ScheduleCPU
@@ -34,7 +36,10 @@ def phases(context: CompileContext) -> list[Phase]:
         # 1. One normal form for every exporter's output.
         ("canonicalize", canonicalize_passes()),
         # 2. Layers with everything that follows them; formats chosen, weights packed, activations in columns.
-        ("columns", [FuseLayers(), ToColumns(context)]),
+        (
+            "columns",
+            [DepthToSpaceForm(), DecomposeTransposedConvolution(), FuseLayers(), ToColumns(context)],
+        ),
         # 3. Everything that is left becomes loops, fused and scheduled.
         (
             "loops",

@@ -253,7 +253,7 @@ def _parse_stores(body: tirx.Stmt) -> list[Store] | None:
     for stmt in body if isinstance(body, tirx.SeqStmt) else [body]:
         if isinstance(stmt, tirx.Bind):
             bound[stmt.var] = substitute(stmt.value, bound)
-        elif isinstance(stmt, tirx.BufferStore) and stmt.predicate is None:
+        elif isinstance(stmt, tirx.BufferStore):
             indices = [substitute(index, bound) for index in stmt.indices]
             value = substitute(stmt.value, bound)
             written = [store.buffer for store in stores]

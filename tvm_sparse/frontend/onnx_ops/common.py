@@ -50,3 +50,8 @@ def scalar_constant(value: relax.Expr | None) -> np.generic | None:
 def is_float(dtype: str) -> bool:
     """Whether an element type is a floating point type."""
     return dtype.startswith(("float", "bfloat"))
+
+
+def tensor_constant(value: np.ndarray | np.generic) -> relax.Expr:
+    """A constant of the array's own type: ``relax.const`` makes int64 int32 and float64 float32."""
+    return relax.const(tvm.runtime.tensor(np.ascontiguousarray(value).reshape(np.shape(value))))

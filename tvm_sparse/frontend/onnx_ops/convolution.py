@@ -13,9 +13,7 @@ from tvm_sparse.frontend.onnx_ops.registry import register
 
 
 @register("ConvTranspose")
-def conv_transpose(
-    bb: relax.BlockBuilder, inputs: Sequence, attrs: dict[str, Any], opset: int
-) -> relax.Expr:
+def conv_transpose(bb: relax.BlockBuilder, inputs: Sequence, attrs: dict[str, Any], opset: int) -> relax.Expr:
     """Transposed convolution; ``output_shape`` decides the padding where it is given."""
     if attrs.get("output_shape"):
         attrs = {**attrs, **_fit(shape_of(inputs[0])[2:], shape_of(inputs[1])[2:], attrs)}

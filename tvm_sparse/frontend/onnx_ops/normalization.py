@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
-from tvm_sparse.frontend.onnx_ops.common import dtype_of, is_float, shape_of
+from tvm_sparse.frontend.onnx_ops.common import dtype_of, is_float, shape_of, tensor_constant
 from tvm_sparse.frontend.onnx_ops.registry import register
 
 
@@ -24,7 +24,7 @@ def layer_normalization(
     inner = [shape[axis] for axis in axes]
     # Scale and bias may have any shape that broadcasts to the normalised axes.
     scale = _broadcast(bb, scale, inner)
-    bias = relax.const(np.zeros(inner, dtype)) if bias is None else _broadcast(bb, bias, inner)
+    bias = tensor_constant(np.zeros(inner, dtype)) if bias is None else _broadcast(bb, bias, inner)
     y = relax.op.nn.layer_norm(x, scale, bias, axes, epsilon)
     if attrs["tvm_custom"]["num_outputs"] == 1:
         return y
@@ -76,3 +76,20 @@ def batch_normalization(
         x, *list(inputs)[1:5], axis=1, epsilon=attrs.get("epsilon", 1e-5), training=False
     )
     return relax.TupleGetItem(bb.normalize(result), 0)
+
+
+@register("RMSNormalization")
+def rms_normalization(
+    bb: relax.BlockBuilder, inputs: Sequence, attrs: dict[str, Any], opset: int
+) -> relax.Expr:
+    """Division by the root mean square over the axes from ``axis`` on, then a scale."""
+    x, scale = inputs[0], inputs[1]
+    shape, dtype = shape_of(x), dtype_of(x)
+    axes = list(range(attrs.get("axis", -1) % len(shape), len(shape)))
+    epsilon = attrs.get("epsilon", 1e-5)
+    if len(axes) < len(shape) and shape_of(scale) == [shape[axis] for axis in axes]:
+        return relax.op.nn.rms_norm(x, scale, axes, epsilon)
+    # relax.nn.rms_norm wants at least one axis that is not normalised.
+    square = bb.normalize(relax.op.mean(relax.op.multiply(x, x), axes, keepdims=True))
+    inverse = relax.op.rsqrt(relax.op.add(square, relax.const(epsilon, dtype)))
+    return relax.op.multiply(relax.op.multiply(x, inverse), scale)

@@ -53,9 +53,7 @@ def _scale(bb: relax.BlockBuilder, *scales: relax.Expr) -> list[relax.Expr]:
 
 
 @register("QLinearMatMul")
-def qlinear_matmul(
-    bb: relax.BlockBuilder, inputs: Sequence, attrs: dict[str, Any], opset: int
-) -> relax.Expr:
+def qlinear_matmul(bb: relax.BlockBuilder, inputs: Sequence, attrs: dict[str, Any], opset: int) -> relax.Expr:
     """Matrix product of quantised matrices, quantised again."""
     a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = list(inputs)
     rank_a, rank_b = len(shape_of(a)), len(shape_of(b))
@@ -71,17 +69,13 @@ def qlinear_matmul(
 
 
 @register("ConvInteger")
-def conv_integer(
-    bb: relax.BlockBuilder, inputs: Sequence, attrs: dict[str, Any], opset: int
-) -> relax.Expr:
+def conv_integer(bb: relax.BlockBuilder, inputs: Sequence, attrs: dict[str, Any], opset: int) -> relax.Expr:
     """Convolution of integers to int32."""
     return _convolve(bb, inputs[0], inputs[2], inputs[1], inputs[3], attrs, opset)
 
 
 @register("QLinearConv")
-def qlinear_conv(
-    bb: relax.BlockBuilder, inputs: Sequence, attrs: dict[str, Any], opset: int
-) -> relax.Expr:
+def qlinear_conv(bb: relax.BlockBuilder, inputs: Sequence, attrs: dict[str, Any], opset: int) -> relax.Expr:
     """Convolution of quantised tensors, quantised again."""
     x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero = list(inputs)[:8]
     total = _convolve(bb, x, x_zero, w, w_zero, attrs, opset)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
-from tvm_sparse.frontend.onnx_ops.common import constant_value, dtype_of, shape_of
+from tvm_sparse.frontend.onnx_ops.common import constant_value, dtype_of, shape_of, tensor_constant
 from tvm_sparse.frontend.onnx_ops.interpolation import AxisResize
 from tvm_sparse.frontend.onnx_ops.registry import register
 
@@ -128,13 +128,13 @@ def _resize_axis(bb: relax.BlockBuilder, x: relax.Expr, axis: int, how: AxisResi
     indices, weights = how.taps()
     x = bb.normalize(x)
     if how.mode == "nearest":
-        return bb.normalize(relax.op.take(x, relax.const(indices[:, 0]), axis=axis))
+        return bb.normalize(relax.op.take(x, tensor_constant(indices[:, 0]), axis=axis))
     along = [1] * x.ty.ndim
     along[axis] = how.size_out
     total = None
     for t in range(indices.shape[1]):
-        weight = relax.const(weights[:, t].reshape(along).astype(dtype_of(x)))
-        term = relax.op.multiply(relax.op.take(x, relax.const(indices[:, t]), axis=axis), weight)
+        weight = tensor_constant(weights[:, t].reshape(along).astype(dtype_of(x)))
+        term = relax.op.multiply(relax.op.take(x, tensor_constant(indices[:, t]), axis=axis), weight)
         total = term if total is None else relax.op.add(total, term)
     return bb.normalize(total)
 
@@ -149,4 +149,4 @@ def _fill_outside(
         along[i] = axes[i].size_out
         inside = inside & axes[i].inside().reshape(along)
     x = bb.normalize(x)
-    return relax.op.where(relax.const(inside), x, relax.const(value, dtype_of(x)))
+    return relax.op.where(tensor_constant(inside), x, relax.const(value, dtype_of(x)))

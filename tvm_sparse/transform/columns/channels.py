@@ -1,4 +1,4 @@
-"""Operators that move channels or only relabel: concat, split, slices, reshapes of tokens."""
+"""Operators that move channels or only relabel: concat, split, reshapes of tokens."""
 
 from __future__ import annotations
 
@@ -41,45 +41,20 @@ def lower_split(lowering: Lowering, call: relax.Call) -> Result:
     for type_ in call.ty.fields:
         shape = tuple(int(extent) for extent in type_.shape)
         stop = start + shape[x.channel_axis]
-        out.append(_slice(lowering, x, start, stop, shape))
+        out.append(lowering.slice_channels(x, start, stop, shape))
         start = stop
     return out
 
 
-@handles("relax.strided_slice")
-def lower_strided_slice(lowering: Lowering, call: relax.Call) -> Result:
-    """A contiguous slice of channels."""
-    x, shape = lowering.columns(call.args[0]), static_shape(call)
-    if x is None or shape is None:
-        return None
-    axes, begin, _, *strides = (_integers(argument) for argument in call.args[1:])
-    if axes is None or begin is None or len(axes) != 1 or axes[0] % len(x.shape) != x.channel_axis:
-        return None
-    if strides and strides[0] not in (None, [1]):
-        return None
-    start = begin[0] + (x.channels if begin[0] < 0 else 0)
-    start = min(max(start, 0), x.channels)
-    return _slice(lowering, x, start, start + shape[x.channel_axis], shape)
-
-
-def _integers(expression: relax.Expr) -> list[int] | None:
-    fields = getattr(expression, "fields", None)
-    if fields is None:
-        return None
-    return [int(getattr(f, "value", f)) for f in fields]
-
-
-def _slice(lowering: Lowering, x: Columns, start: int, stop: int, shape: tuple[int, ...]) -> Columns:
-    value = lowering.emitter.emit(relax.op.strided_slice(x.value, axes=[1], begin=[start], end=[stop]))
-    return replace(x, value=value, channels=stop - start, shape=shape)
-
-
 @handles("relax.reshape")
 def lower_reshape(lowering: Lowering, call: relax.Call) -> Result:
-    """Tokens whose rows are only numbered in another way stay where they are."""
-    x, shape = lowering.columns(call.args[0]), static_shape(call)
-    if x is None or shape is None or not x.tokens or len(shape) < 2 or shape[-1] != x.channels:
+    """Tokens whose rows are only numbered in another way, or whose channels are split into heads or merged."""
+    x, shape = lowering.heads(call.args[0]), static_shape(call)
+    if x is None or shape is None or not x.tokens or len(shape) < 2:
         return None
-    if prod(shape[:-1]) != prod(x.shape[:-1]):
-        return None
-    return replace(x, shape=shape)
+    rows = x.geometry.batch * x.geometry.pixels
+    if shape[-1] == x.channels and prod(shape[:-1]) == rows:
+        return replace(x, shape=shape, heads=1)
+    if len(shape) == 4 and shape[2] * shape[3] == x.channels and prod(shape[:2]) == rows:
+        return replace(x, shape=shape, heads=shape[2])
+    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import tvm
@@ -68,7 +69,12 @@ class Lowering:
         return None if elements is None else elements[index]
 
     def columns(self, expression: relax.Expr) -> Columns | None:
-        """The form in columns, if there is one already."""
+        """The form in columns, if there is one already; not where the channels are split into heads."""
+        known = self.heads(expression)
+        return None if known is None or known.heads > 1 else known
+
+    def heads(self, expression: relax.Expr) -> Columns | None:
+        """The form in columns, also where the channels are split into heads."""
         return self._columns.get(expression) if isinstance(expression, relax.Var) else None
 
     def to_image_columns(self, expression: relax.Expr) -> Columns:
@@ -90,6 +96,11 @@ class Lowering:
         if isinstance(expression, relax.Var) and known is None:
             self._columns[expression] = made
         return made
+
+    def slice_channels(self, x: Columns, start: int, stop: int, shape: tuple[int, ...]) -> Columns:
+        """Channels `start` to `stop` of a tensor in columns, with the logical shape of the result."""
+        value = self.emitter.emit(relax.op.strided_slice(x.value, axes=[1], begin=[start], end=[stop]))
+        return replace(x, value=value, channels=stop - start, shape=shape)
 
     def plain(self, expression: relax.Expr) -> relax.Expr:
         """The plain form, made if need be; also of nested expressions."""
@@ -128,7 +139,7 @@ class Lowering:
         elif isinstance(value, relax.TupleGetItem):
             result = self.element(value.tuple_value, value.index)
         elif isinstance(value, relax.Var):
-            result = self.columns(value)
+            result = self.heads(value)
         if result is None:
             result = self.emitter.emit(self.plain(value))
         self.define(variable, result)

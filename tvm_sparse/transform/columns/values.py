@@ -34,6 +34,9 @@ class Columns:
         Logical shape: ``[N, C, H, W]``, or ``[..., C]`` for tokens.
     tokens : bool
         Whether the channels are the last axis of the logical shape (rather than the second).
+    heads : int
+        Attention heads that the channels of tokens are split into: the logical shape is ``[..., heads, C / heads]``.
+        Only attention and reshapes read such a tensor in columns.
     """
 
     value: relax.Expr
@@ -41,6 +44,7 @@ class Columns:
     channels: int
     shape: tuple[int, ...]
     tokens: bool
+    heads: int = 1
 
     @property
     def channel_axis(self) -> int:
@@ -176,6 +180,9 @@ class Emitter:
 
     def plain(self, columns: Columns) -> relax.Var:
         """Bring columns back to the logical tensor."""
+        if columns.heads > 1:
+            merged = replace(columns, heads=1, shape=(*columns.shape[:-2], columns.channels))
+            return self.emit(relax.op.reshape(self.plain(merged), columns.shape))
         geometry = columns.geometry
         elements = geometry.vectors * geometry.lanes
         values = {

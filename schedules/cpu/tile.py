@@ -1,0 +1,64 @@
+"""The dense register tile: rows x vectors, accumulated over a depth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tvm.script.ir_builder import tirx as T
+
+from .ir import Register, broadcast, registers
+from .isa import Isa
+
+
+def row_sizes(isa: Isa) -> tuple[int, ...]:
+    """Rows that a tile computes at once, descending: what does not divide the largest takes the smaller ones."""
+    return (6, 4, 2, 1) if isa.registers >= 32 else (4, 2, 1)
+
+
+def pieces(isa: Isa, rows: int, vectors: int) -> list[range]:
+    """Cut the vectors of a panel into nearly equal pieces that fit the registers beside `rows` rows."""
+    size = 4 if isa.registers >= 32 or rows < 4 else 3
+    count = -(-vectors // size)
+    bounds = [vectors * i // count for i in range(count + 1)]
+    return [range(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+
+
+def multiply_tile(
+    starts: Sequence,
+    width: int,
+    lanes: int,
+    depth,
+    step: Callable[[object], tuple[Sequence, Sequence]],
+) -> list[list[Register]]:
+    """Emit ``acc[i][s] = start[i] + sum_k weight_k[i] * vector_k[s]``.
+
+    Parameters
+    ----------
+    starts : sequence of expression
+        Start value of each row, a vector.
+    width : int
+        Vectors of the tile.
+    lanes : int
+        float32 elements of a vector.
+    depth : expression
+        Number of steps.
+    step : callable
+        Given k, returns the `width` vectors and the scalar weight of each row.
+
+    Returns
+    -------
+    list of list of Register
+        The accumulators, by row and vector.
+    """
+    accumulators = [registers(width, lanes) for _ in starts]
+    for row, start in zip(accumulators, starts, strict=True):
+        for accumulator in row:
+            accumulator.set(start)
+    with T.serial(0, depth) as k:
+        vectors, weights = step(k)
+        bound = [T.bind(vector) for vector in vectors]
+        for row, weight in zip(accumulators, weights, strict=True):
+            value = T.bind(broadcast(weight, lanes))
+            for accumulator, vector in zip(row, bound, strict=True):
+                accumulator.set(accumulator.value + value * vector)
+    return accumulators

@@ -1,0 +1,144 @@
+"""Our own converters, against ONNX Runtime, where the node tests of ONNX do not look."""
+
+import numpy as np
+import pytest
+from onnx import helper
+from tvm import relax
+
+from tests.frontend.helpers import evaluate, expect_like_onnxruntime, model_of
+from tvm_sparse.errors import ImportModelError
+from tvm_sparse.frontend import import_model
+from tvm_sparse.frontend.onnx_ops.registry import converters, register
+
+RNG = np.random.default_rng(0)
+
+
+def _image(*shape):
+    return RNG.standard_normal(shape).astype("float32")
+
+
+def _operators(model):
+    found = []
+    relax.analysis.post_order_visit(
+        import_model(model).module["main"].body,
+        lambda e: found.append(e.op.name) if isinstance(e, relax.Call) else None,
+    )
+    return found
+
+
+def test_an_operator_has_one_converter():
+    assert "Clip" in converters()
+    with pytest.raises(ValueError, match="two converters for ONNX operator Clip"):
+        register("Clip")(lambda *args: None)
+
+
+@pytest.mark.parametrize(
+    ("mode", "coordinates"),
+    [
+        ("linear", "half_pixel"),
+        ("linear", "align_corners"),
+        ("nearest", "asymmetric"),
+        ("linear", "asymmetric"),
+    ],
+)
+def test_common_upsampling_is_one_operator(mode, coordinates):
+    attrs = {"mode": mode, "coordinate_transformation_mode": coordinates}
+    if mode == "nearest":
+        attrs["nearest_mode"] = "floor"
+    node = helper.make_node("Resize", ["x", "", "scales"], ["y"], **attrs)
+    model = model_of([node], {"x": [1, 3, 5, 4]}, ["y"], {"scales": np.array([1, 1, 2, 2], "float32")})
+    assert _operators(model) == ["relax.image.resize2d"]
+    expect_like_onnxruntime(model, {"x": _image(1, 3, 5, 4)})
+
+
+@pytest.mark.parametrize(
+    ("shape", "mode"),
+    [([2, 7, 5, 3], mode) for mode in ("linear", "cubic", "nearest")] + [([1, 3, 9], "linear")],
+)
+def test_resize_of_other_axes_and_ranks(shape, mode):
+    scales = np.ones(len(shape), "float32")
+    scales[-1] = 1.7
+    node = helper.make_node("Resize", ["x", "", "scales"], ["y"], mode=mode)
+    expect_like_onnxruntime(
+        model_of([node], {"x": shape}, ["y"], {"scales": scales}), {"x": _image(*shape)}, 1e-4
+    )
+
+
+def test_relu6_is_a_clip():
+    bounds = {"low": np.float32(0), "high": np.float32(6)}
+    model = model_of([helper.make_node("Clip", ["x", "low", "high"], ["y"])], {"x": [9]}, ["y"], bounds)
+    assert _operators(model) == ["relax.clip"]
+    expect_like_onnxruntime(model, {"x": np.linspace(-8, 8, 9, dtype="float32")})
+
+
+@pytest.mark.parametrize("exponent", [2.0, 3.0, 0.5, 1.5, -1.0])
+def test_constant_powers(exponent):
+    model = model_of(
+        [helper.make_node("Pow", ["x", "e"], ["y"])], {"x": [8]}, ["y"], {"e": np.float32(exponent)}
+    )
+    expect_like_onnxruntime(model, {"x": np.abs(_image(8)) + 0.1})
+
+
+def test_gather_with_indices_computed_at_run_time_never_reads_outside():
+    nodes = [helper.make_node("Cast", ["i"], ["n"], to=7), helper.make_node("Gather", ["w", "n"], ["y"])]
+    model = model_of(nodes, {"i": [4]}, ["y"], {"w": np.arange(5, dtype="float32")})
+    got = evaluate(model, {"i": np.array([0, -1, 4, 1e6], "float32")})["y"]
+    np.testing.assert_array_equal(got, [0, 4, 4, 4])
+
+
+def test_gather_with_a_constant_index_out_of_range_is_refused():
+    nodes = [helper.make_node("Gather", ["x", "i"], ["y"], name="pick")]
+    with pytest.raises(ImportModelError, match="pick.*outside"):
+        import_model(model_of(nodes, {"x": [3]}, ["y"], {"i": np.array([1, 3])}))
+
+
+def test_layer_norm_with_its_statistics():
+    nodes = [helper.make_node("LayerNormalization", ["x", "s"], ["y", "m", "d"], axis=1)]
+    model = model_of(nodes, {"x": [2, 3, 4]}, ["y", "m", "d"], {"s": _image(3, 4)})
+    expect_like_onnxruntime(model, {"x": _image(2, 3, 4)}, 1e-4)
+
+
+@pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER", "NOTSET"])
+@pytest.mark.parametrize("size", [[12, 11], [13, 12], [14, 14]])
+def test_transposed_convolution_by_output_shape(auto_pad, size):
+    node = helper.make_node(
+        "ConvTranspose", ["x", "w"], ["y"], strides=[2, 2], output_shape=size, auto_pad=auto_pad
+    )
+    model = model_of([node], {"x": [1, 2, 6, 6]}, ["y"], {"w": _image(2, 3, 3, 3)})
+    expect_like_onnxruntime(model, {"x": _image(1, 2, 6, 6)}, 1e-4)
+
+
+def test_quantised_convolution_with_a_scale_per_channel():
+    weights = {
+        "xs": np.float32(0.05),
+        "xz": np.uint8(120),
+        # Seven bits: with eight, ONNX Runtime's kernels for AVX2 saturate sums of two products.
+        "w": RNG.integers(-64, 64, (4, 2, 3, 3)).astype("int8"),
+        "ws": (np.arange(4, dtype="float32") + 1) / 100,
+        "wz": np.zeros(4, "int8"),
+        "ys": np.float32(0.3),
+        "yz": np.uint8(100),
+        "b": RNG.integers(-500, 500, 4).astype("int32"),
+    }
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "xs", "xz"], ["q"]),
+        helper.make_node(
+            "QLinearConv", ["q", "xs", "xz", "w", "ws", "wz", "ys", "yz", "b"], ["c"], pads=[1] * 4
+        ),
+        helper.make_node("DequantizeLinear", ["c", "ys", "yz"], ["y"]),
+    ]
+    # Halves may round either way, by one step.
+    model = model_of(nodes, {"x": [1, 2, 6, 6]}, ["y"], weights)
+    expect_like_onnxruntime(model, {"x": 2 * _image(1, 2, 6, 6)}, 0.31)
+
+
+@pytest.mark.parametrize("mode", ["test", "training"])
+def test_dropout_does_nothing_and_training_is_refused(mode):
+    nodes = [helper.make_node("Dropout", ["x", "ratio", "mode"], ["y"], name="drop")]
+    weights = {"ratio": np.float32(0.3), "mode": np.array(mode == "training")}
+    model = model_of(nodes, {"x": [3]}, ["y"], weights)
+    if mode == "training":
+        with pytest.raises(ImportModelError, match="drop.*training"):
+            import_model(model)
+    else:
+        assert _operators(model) == []

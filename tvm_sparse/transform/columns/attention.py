@@ -1,0 +1,70 @@
+"""Attention in columns."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import numpy as np
+from tvm import relax
+
+from tvm_sparse.layout.table import pack_table
+from tvm_sparse.schedules.cpu.attention_columns import FIELDS, AttentionColumns
+
+from ..ops import static_shape
+from .to_columns import Columns, Lowering, Result, handles
+
+
+@handles("relax.nn.attention", "relax.nn.attention_bias")
+def lower_attention(lowering: Lowering, call: relax.Call) -> Result:
+    """Attention of heads that are reshapes of tokens in columns; masks that depend on the key alone."""
+    q, k, v = (lowering.heads(argument) for argument in call.args[:3])
+    shape = static_shape(call)
+    if q is None or k is None or v is None or shape is None or call.attrs.causal_mask is not None:
+        return None
+    batch, keys = shape[0], k.geometry.pixels
+    one_sequence_per_image = all(
+        c.geometry.batch == batch and len(c.shape) == 4 and c.shape[2] == shape[2] for c in (q, k, v)
+    )
+    if not one_sequence_per_image or k.geometry != v.geometry:
+        return None
+    mask = call.args[3] if len(call.args) > 3 else None
+    if mask is not None and static_shape(mask) not in ((batch, 1, 1, keys), (1, 1, 1, keys)):
+        return None
+    heads, depth, value_depth = shape[2], q.channels // shape[2], v.channels // shape[2]
+    scale = call.attrs.scale
+    factor = 1 / sqrt(depth) if scale is None else float(getattr(scale, "value", scale))
+    table = pack_table(FIELDS, _table(q, k, v, heads, depth, value_depth))
+    kernel = AttentionColumns(q.geometry.vectors, mask is not None)
+    arguments: list[relax.Expr | np.ndarray] = [q.value, k.value, v.value]
+    if mask is not None:
+        value = lowering.plain(mask)
+        if static_shape(mask) != (batch, 1, 1, keys):
+            value = lowering.emitter.emit(relax.op.broadcast_to(value, (batch, 1, 1, keys)))
+        arguments.append(value)
+    arguments += [np.array([factor], np.float32), table]
+    out = lowering.emitter.kernel(kernel, arguments, q.geometry.shape(v.channels))
+    return Columns(out, q.geometry, v.channels, shape, True, heads)
+
+
+def _table(
+    q: Columns, k: Columns, v: Columns, heads: int, depth: int, value_depth: int
+) -> dict[str, int | np.ndarray]:
+    queries, keys = q.geometry, k.geometry
+    panel, vector = np.meshgrid(np.arange(keys.panels), np.arange(keys.vectors), indexing="ij")
+    _, x = keys.pixel(panel, vector)
+    width, key_lanes = queries.vectors * queries.lanes, keys.vectors * keys.lanes
+    return {
+        "images": queries.batch,
+        "heads": heads,
+        "query_panels": queries.panels,
+        "key_panels": keys.panels,
+        "key_lanes": key_lanes,
+        "depth": depth,
+        "value_depth": value_depth,
+        "query_panel": q.channels * width,
+        "key_panel": k.channels * key_lanes,
+        "value_panel": v.channels * key_lanes,
+        "output_panel": v.channels * width,
+        "tokens": keys.pixels,
+        "key_tokens": np.where(keys.used, x, -1),
+    }

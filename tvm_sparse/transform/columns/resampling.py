@@ -1,0 +1,117 @@
+"""Operators that move pixels: resize, depth-to-space, spatial slices."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+from tvm import relax
+
+from tvm_sparse.layout import relayout, resample
+from tvm_sparse.layout.geometry import choose_geometry
+from tvm_sparse.layout.table import pack_table
+from tvm_sparse.schedules.cpu import relayout as kernels
+
+from ..ops import DEPTH_TO_SPACE, static_shape
+from .to_columns import Columns, Lowering, Result, handles
+
+
+@handles(DEPTH_TO_SPACE)
+def lower_depth_to_space(lowering: Lowering, call: relax.Call) -> Result:
+    """Blocks of channels become pixels: one gather."""
+    shape, attrs = static_shape(call), call.attrs
+    assert shape is not None
+    down, across = (int(v) for v in attrs["block"])
+    top, left = (int(v) for v in attrs["crop"])
+    x = lowering.to_image_columns(call.args[0])
+    if str(attrs["order"]) == "CRD":
+        # The kernel moves whole channels: bring the block to the outer part of the channels first.
+        order = np.arange(x.channels).reshape(shape[1], down * across).T.reshape(-1)
+        value = lowering.emitter.emit(relax.op.take(x.value, relax.const(order.astype("int64")), axis=1))
+        x = Columns(value, x.geometry, x.channels, x.shape, False)
+    y, x_at = np.meshgrid(np.arange(shape[2]) + top, np.arange(shape[3]) + left, indexing="ij")
+    shift = ((y % down) * across + x_at % across) * shape[1]
+    target = choose_geometry(shape[0], shape[2], shape[3], lowering.emitter.lanes)
+    return lowering.emitter.move_pixels(x, target, y // down, x_at // across, shape, shape[1], shift)
+
+
+@handles("relax.image.resize2d")
+def lower_resize(lowering: Lowering, call: relax.Call) -> Result:
+    """Nearest and linear resizing of images in columns."""
+    x, shape, attrs = lowering.columns(call.args[0]), static_shape(call), call.attrs
+    if x is None or shape is None or x.tokens or attrs.layout != "NCHW":
+        return None
+    mode, method = str(attrs.coordinate_transformation_mode), str(attrs.method)
+    if mode == "tf_crop_and_resize" or method not in ("nearest_neighbor", "linear"):
+        return None
+    target = choose_geometry(shape[0], *shape[2:], lowering.emitter.lanes)
+    sizes = (x.geometry.height, x.geometry.width)
+    positions = [resample.source_positions(sizes[i], shape[2 + i], mode) for i in range(2)]
+    if method == "nearest_neighbor":
+        rows, columns = (
+            resample.nearest(positions[i], sizes[i], str(attrs.rounding_method)) for i in range(2)
+        )
+        y, x_at = np.meshgrid(rows, columns, indexing="ij")
+        return lowering.emitter.move_pixels(x, target, y, x_at, shape)
+    axes = [resample.linear(positions[i], sizes[i]) for i in range(2)]
+    pixels, weights = [], []
+    for down, across in product(range(2), repeat=2):
+        y, x_at = np.meshgrid(axes[0][0][down], axes[1][0][across], indexing="ij")
+        pixels.append(relayout.pixels_from_columns(target, x.geometry, x.channels, y, x_at))
+        weight = np.outer(axes[0][1][down], axes[1][1][across]).astype(np.float32)
+        weights.append(target.pack(np.broadcast_to(weight, (shape[0], 1, *weight.shape)))[: target.panels])
+    elements = x.geometry.vectors * x.geometry.lanes
+    table = pack_table(
+        kernels.BLEND_FIELDS,
+        {
+            "images": target.batch,
+            "panels": target.panels,
+            "channels": x.channels,
+            "vectors": target.vectors,
+            "image_stride": x.geometry.panels * x.channels * elements,
+            "channel_stride": elements,
+            "pixels": np.stack(pixels, axis=2),  # [panels, vectors, taps, lanes]
+        },
+    )
+    packed = np.ascontiguousarray(np.stack([w[:, 0] for w in weights], axis=2))
+    out = lowering.emitter.kernel(
+        kernels.BlendColumns(), [x.value, packed.reshape(-1), table], target.shape(x.channels)
+    )
+    return Columns(out, target, x.channels, shape, False)
+
+
+@handles("relax.strided_slice")
+def lower_strided_slice(lowering: Lowering, call: relax.Call) -> Result:
+    """Slices along the channels, or of the pixels of images."""
+    x, shape = lowering.columns(call.args[0]), static_shape(call)
+    if x is None or shape is None:
+        return None
+    axes, begin, _, *strides = (_integers(argument) for argument in call.args[1:])
+    if axes is None or begin is None:
+        return None
+    steps = strides[0] if strides and strides[0] is not None else [1] * len(axes)
+    starts, jumps = [0] * len(x.shape), [1] * len(x.shape)
+    for axis, start, step in zip(axes, begin, steps, strict=True):
+        if step < 1:
+            return None
+        extent = x.shape[axis]
+        starts[axis] = min(max(start + extent if start < 0 else start, 0), extent)
+        jumps[axis] = step
+    changed = [i for i in range(len(x.shape)) if (starts[i], jumps[i], shape[i]) != (0, 1, x.shape[i])]
+    if all(axis == x.channel_axis for axis in changed) and jumps[x.channel_axis] == 1:
+        start = starts[x.channel_axis]
+        return lowering.slice_channels(x, start, start + shape[x.channel_axis], shape)
+    if x.tokens or not set(changed) <= {2, 3}:
+        return None
+    y, x_at = np.meshgrid(
+        np.arange(shape[2]) * jumps[2] + starts[2], np.arange(shape[3]) * jumps[3] + starts[3], indexing="ij"
+    )
+    target = choose_geometry(shape[0], *shape[2:], lowering.emitter.lanes)
+    return lowering.emitter.move_pixels(x, target, y, x_at, shape)
+
+
+def _integers(expression: relax.Expr) -> list[int] | None:
+    fields = getattr(expression, "fields", None)
+    if fields is None:
+        return None
+    return [int(getattr(f, "value", f)) for f in fields]
