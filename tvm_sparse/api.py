@@ -238,7 +238,7 @@ def analyze(
     list of LayerAnalysis
         One entry per convolution or linear layer with constant weights.
     """
-    from tvm_sparse.plan.analysis import analyze_layers
+    from tvm_sparse.transform.analyze import analyze_layers
 
     resolved = make_target(target)
     imported = import_model(model, input_shapes=input_shapes, model_format=model_format)

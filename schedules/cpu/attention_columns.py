@@ -126,7 +126,7 @@ class AttentionColumns:
         """Sum of the values, weighted with the probabilities."""
         lanes, width = isa.lanes, self.vectors * isa.lanes
         done = T.int32(0)
-        for rows in row_sizes(isa):
+        for rows in row_sizes(isa, self.vectors):
             count = T.bind(T.truncdiv(value_depth - done, rows))
             with T.serial(0, count) as step:
                 channel = T.bind(done + step * rows)

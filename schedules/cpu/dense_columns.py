@@ -53,7 +53,7 @@ class DenseColumnsKernel:
         residual = rest[0] if self.residual else None
         values, offsets, numbers, table_buffer, output = rest[-5:]
         table = TableReader(table_buffer, FIELDS)
-        sizes = row_sizes(isa)
+        sizes = row_sizes(isa, self.tile[0] * self.tile[1])
 
         def rows(block: Block) -> None:
             depth = T.bind(table.at("depth", block.index))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tvm.script.ir_builder import tirx as T
 
-from .ir import intrinsic
+from .ir import Flat, intrinsic
 from .isa import Isa
 
 
@@ -43,6 +43,28 @@ def merge_lanes(isa: Isa, kept, index, source):
         for i in range(isa.lanes)
     ]
     return T.Shuffle(picked, list(range(isa.lanes)))
+
+
+def can_spread(isa: Isa, accumulators: int) -> bool:
+    """Whether weights are best spread from a register: it needs four index registers beside the accumulators.
+
+    A broadcast from memory costs one of the two vector loads a cycle, which bound the sparse kernels; four weights
+    loaded at once and spread by permutes cost a quarter of it.
+    """
+    return isa.name in ("avx2", "avx512") and accumulators + 6 <= isa.registers
+
+
+def load_quad(isa: Isa, values: Flat, position):
+    """Four consecutive weights, repeated in every 128-bit part of a vector."""
+    four = values.buffer[T.Ramp(position, 1, 4)]
+    return T.Shuffle([four] * (isa.lanes // 4), list(range(isa.lanes)))
+
+
+def spread(isa: Isa, quad, index):
+    """One of four weights in every lane; `index` holds its number (a variable, so that LLVM keeps the permute)."""
+    bits = 32 * isa.lanes
+    name = "llvm.x86.avx512.vpermilvar.ps.512" if bits == 512 else "llvm.x86.avx.vpermilvar.ps.256"
+    return intrinsic(name, quad, index, dtype=f"float32x{isa.lanes}")
 
 
 def _dynamic_lane(vector, index, lanes: int):

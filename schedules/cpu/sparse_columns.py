@@ -19,8 +19,9 @@ from .driver import DRIVER_FIELDS, HALO_FIELDS, Block, emit_tasks
 from .epilogue import emit_activation
 from .ir import Flat, TableReader, as_long, broadcast, build_function, prefetch, registers
 from .isa import Isa
+from .lanes import can_spread, load_quad, spread
 
-FIELDS = (*DRIVER_FIELDS, *HALO_FIELDS, "rows", "group", "group_pointers", "prefetch")
+FIELDS = (*DRIVER_FIELDS, *HALO_FIELDS, "rows", "group", "group_pointers", "prefetch", "spread")
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ class SparseColumns:
         table = TableReader(table_buffer, FIELDS)
 
         def rows(block: Block) -> None:
+            spread_weights = can_spread(isa, self.tile[0] * self.tile[1])
+            indices = [T.bind(table.vector("spread", i * isa.lanes)) for i in range(QUAD * spread_weights)]
             first_of_block = T.bind(table.at("group", table.at("group_pointers", block.index * QUAD) * 4))
             for tail in range(QUAD):
                 pointer = block.index * QUAD + tail
@@ -87,14 +90,14 @@ class SparseColumns:
                         channel = T.bind(table.at("rows", first_row + row))
                         self._row(
                             isa, block, table, values, offsets, numbers, output, residual,
-                            channel, at, quads, tail, first_row - first_of_block + row,
+                            channel, at, quads, tail, first_row - first_of_block + row, indices,
                         )  # fmt: skip
 
         emit_tasks(isa, table, source, self.halo, rows)
 
     def _row(
         self, isa: Isa, block: Block, table: TableReader, values: Flat, offsets: Flat, numbers: Flat,
-        output: Flat, residual: Flat | None, channel, at, quads, tail: int, number,
+        output: Flat, residual: Flat | None, channel, at, quads, tail: int, number, indices: list,
     ) -> None:  # fmt: skip
         """Emit one row: start, quads, tail, earlier sums, residual, activation, store."""
         lanes, (tile_rows, tile_columns) = isa.lanes, self.tile
@@ -113,8 +116,7 @@ class SparseColumns:
             with T.serial(0, lines) as line:
                 prefetch(block.source, ahead + as_long((number * lines + line) * 16))
 
-        def multiply(position) -> None:
-            weight = T.bind(broadcast(values[position], lanes))
+        def multiply(position, weight) -> None:
             origin = T.bind(base + as_long(offsets[position]))
             for s, accumulator in enumerate(accumulators):
                 column, r = divmod(s, tile_rows)
@@ -123,11 +125,11 @@ class SparseColumns:
 
         with T.serial(0, quads) as quad:
             step = T.bind(at + as_long(quad * QUAD))
-            for i in range(QUAD):
-                multiply(step + i)
+            for i, weight in enumerate(self._weights(isa, values, step, QUAD, indices)):
+                multiply(step + i, weight)
         rest = T.bind(at + as_long(quads * QUAD))
-        for i in range(tail):
-            multiply(rest + i)
+        for i, weight in enumerate(self._weights(isa, values, rest, tail, indices)):
+            multiply(rest + i, weight)
         y = T.bind(as_long(block.output + channel * table.scalar("output_channel")))
         with T.If(block.first == 0):
             with T.Then():
@@ -142,3 +144,13 @@ class SparseColumns:
                     accumulator.set(emit_activation(self.activation, value, numbers, channels, channel, lanes))
         for s, accumulator in enumerate(accumulators):
             output.store_vector(y + s * lanes, accumulator.value)
+
+    def _weights(self, isa: Isa, values: Flat, position, count: int, indices: list):
+        """Up to four consecutive weights, each in every lane of a vector; emitted one by one, as they are used."""
+        if not indices or not count:
+            for i in range(count):
+                yield T.bind(broadcast(values[position + i], isa.lanes))
+            return
+        quad = T.bind(load_quad(isa, values, position))
+        for i in range(count):
+            yield T.bind(spread(isa, quad, indices[i]))

@@ -10,14 +10,23 @@ from .ir import Register, broadcast, registers
 from .isa import Isa
 
 
-def row_sizes(isa: Isa) -> tuple[int, ...]:
-    """Rows that a tile computes at once, descending: what does not divide the largest takes the smaller ones."""
-    return (6, 4, 2, 1) if isa.registers >= 32 else (4, 2, 1)
+def row_sizes(isa: Isa, vectors: int) -> tuple[int, ...]:
+    """Rows that a tile computes at once, descending: what does not divide the largest takes the smaller ones.
+
+    With 16 registers, 6 rows by 2 vectors or 4 rows by 3 keep both multiply-add units busy; the panel's vectors
+    decide which divides better.
+    """
+    if isa.registers >= 32 or vectors % 2 == 0:
+        return (6, 4, 2, 1)
+    return (4, 2, 1)
 
 
 def pieces(isa: Isa, rows: int, vectors: int) -> list[range]:
     """Cut the vectors of a panel into nearly equal pieces that fit the registers beside `rows` rows."""
-    size = 4 if isa.registers >= 32 or rows < 4 else 3
+    if isa.registers >= 32 or rows < 4:
+        size = 4
+    else:
+        size = 2 if rows > 4 else 3
     count = -(-vectors // size)
     bounds = [vectors * i // count for i in range(count + 1)]
     return [range(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]

@@ -86,6 +86,26 @@ def test_gather_with_indices_computed_at_run_time_never_reads_outside():
     np.testing.assert_array_equal(got, [0, 4, 4, 4])
 
 
+@pytest.mark.parametrize(
+    ("indices", "operator"),
+    [
+        (1, "relax.strided_slice"),
+        (-1, "relax.strided_slice"),
+        ([2], "relax.strided_slice"),
+        ([0, 2, 4], "relax.strided_slice"),
+        ([3, 0], "relax.take"),
+        ([1, 1], "relax.take"),
+        ([-1, -3], "relax.take"),
+        ([[0, 1], [2, 3]], "relax.take"),
+    ],
+)
+def test_gather_with_known_indices(indices, operator):
+    nodes = [helper.make_node("Gather", ["x", "i"], ["y"], axis=-2)]
+    model = model_of(nodes, {"x": [3, 5, 4]}, ["y"], {"i": np.array(indices)})
+    assert operator in _operators(model)
+    expect_like_onnxruntime(model, {"x": _image(3, 5, 4)})
+
+
 def test_gather_with_a_constant_index_out_of_range_is_refused():
     nodes = [helper.make_node("Gather", ["x", "i"], ["y"], name="pick")]
     with pytest.raises(ImportModelError, match="pick.*outside"):
@@ -142,3 +162,26 @@ def test_dropout_does_nothing_and_training_is_refused(mode):
             import_model(model)
     else:
         assert _operators(model) == []
+
+
+@pytest.mark.parametrize("mode", ["constant", "reflect", "edge"])
+@pytest.mark.parametrize(
+    "amounts", [[0, 0, 1, 2, 0, 0, 2, 1], [0, 1, 0, 0, 0, 0, 0, 0], [0, 0, -1, 2, 0, 0, 0, -2]]
+)
+def test_pad(mode, amounts):
+    weights = {"p": np.array(amounts), "v": np.float32(1.5)}
+    names = ["x", "p", "v"] if mode == "constant" else ["x", "p"]
+    model = model_of([helper.make_node("Pad", names, ["y"], mode=mode)], {"x": [1, 2, 5, 5]}, ["y"], weights)
+    assert "relax.nn.pad" in _operators(model)
+    expect_like_onnxruntime(model, {"x": _image(1, 2, 5, 5)})
+
+
+def test_pad_of_integers_and_by_axes():
+    weights = {"p": np.array([2, 1]), "v": np.array(7), "a": np.array([-1])}
+    nodes = [
+        helper.make_node("Cast", ["x"], ["i"], to=7),
+        helper.make_node("Pad", ["i", "p", "v", "a"], ["j"]),
+        helper.make_node("Cast", ["j"], ["y"], to=1),
+    ]
+    model = model_of(nodes, {"x": [2, 3]}, ["y"], weights, opset=18)
+    expect_like_onnxruntime(model, {"x": 10 * _image(2, 3)})

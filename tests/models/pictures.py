@@ -18,7 +18,7 @@ _GLYPHS = {
 
 
 def text_picture(text: str, height: int, width: int, stroke: int, dark: bool = True) -> np.ndarray:
-    """Text in the middle of a plain picture, smoothed a little.
+    """Text in the middle of a plain picture, smoothed a little, with the grain of a camera.
 
     Parameters
     ----------
@@ -43,5 +43,6 @@ def text_picture(text: str, height: int, width: int, stroke: int, dark: bool = T
     ink = np.zeros((height, width), dtype="float32")
     ink[top : top + drawn.shape[0], left : left + drawn.shape[1]] = drawn
     ink = scipy.ndimage.gaussian_filter(ink, stroke / 4)
-    plane = 1 - 2 * ink if dark else 2 * ink - 1
-    return np.broadcast_to(plane, (1, 3, height, width)).astype("float32")
+    plane = 0.8 * (1 - 2 * ink if dark else 2 * ink - 1)
+    grain = 0.05 * np.random.default_rng(0).standard_normal((1, 3, height, width))
+    return np.clip(plane + grain, -1, 1).astype("float32")

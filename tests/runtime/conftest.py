@@ -114,6 +114,42 @@ def package(library, metadata, tmp_path) -> Package:
     return Package.write(tmp_path / "module.tar", library, metadata)
 
 
+@pytest.fixture(scope="session")
+def library_with_weights(tmp_path_factory) -> Path:
+    """The model again, with its constant weight as a field of a last argument."""
+    import tvm
+    from tvm import relax
+    from tvm.script import relax as R
+
+    builder = relax.BlockBuilder()
+    x = relax.Var("x", R.Tensor((6, 24), "float32"))
+    tokens = relax.Var("tokens", R.Tensor((3,), "int64"))
+    shift, matrix = R.Tensor((1,), "int64"), R.Tensor((24, 40), "float32")
+    weights = relax.Var("weights", R.Tuple(shift, matrix))
+    with builder.function("main", [x, tokens, weights]):
+        with builder.dataflow():
+            matrix = builder.emit(relax.TupleGetItem(weights, 1))
+            scores = builder.emit(relax.op.nn.relu(relax.op.matmul(x, matrix)))
+            following = builder.emit(relax.op.add(tokens, relax.TupleGetItem(weights, 0)))
+            result = builder.emit_output(relax.Tuple([scores, following, matrix, x]))
+        builder.emit_func_output(result)
+    path = tmp_path_factory.mktemp("library") / "mod.so"
+    tvm.compile(builder.get(), target=tvm.target.Target({"kind": "llvm"})).export_library(str(path))
+    return path
+
+
+@pytest.fixture()
+def weights() -> list[np.ndarray]:
+    """Weights of that model; the first is not a multiple of 64 bytes long."""
+    return [np.array([1]), WEIGHTS]
+
+
+@pytest.fixture(params=["module.tar", "module.so"])
+def package_with_weights(request, library_with_weights, metadata, weights, tmp_path) -> Package:
+    """That model in both forms."""
+    return Package.write(tmp_path / request.param, library_with_weights, metadata, weights)
+
+
 @pytest.fixture()
 def inputs() -> dict[str, np.ndarray]:
     """Valid inputs of the model."""

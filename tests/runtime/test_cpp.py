@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import tvm_ffi.libinfo
 
+from tvm_sparse.runtime import Package
+
 SOURCE = Path(__file__).parent / "cpp" / "run_package.cc"
 
 
@@ -32,16 +34,20 @@ def program(tmp_path_factory) -> Path:
     return path
 
 
-def test_cpp_equals_python(program, package, inputs, tmp_path):
+@pytest.mark.parametrize("apart", [False, True])
+def test_cpp_equals_python(
+    program, library, library_with_weights, weights, metadata, inputs, tmp_path, apart
+):
+    chosen = (library_with_weights, metadata, weights) if apart else (library, metadata)
+    package = Package.write(tmp_path / "module.tar", *chosen)
     with tarfile.open(package.path) as tar:
-        tar.extract("mod.so", tmp_path, filter="data")
+        tar.extractall(tmp_path / "unpacked", filter="data")
     arguments = []
     for name, array in inputs.items():
         array.tofile(tmp_path / f"{name}.bin")
         arguments.append(f"{array.dtype}:{'x'.join(map(str, array.shape))}:{tmp_path / name}.bin")
-    done = subprocess.run(
-        [program, tmp_path / "mod.so", *arguments], cwd=tmp_path, check=True, capture_output=True, text=True
-    )
+    command = [program, tmp_path / "unpacked", *arguments]
+    done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
     expected = package.load().run(inputs)
     lines = done.stdout.splitlines()
     assert len(lines) == len(expected)

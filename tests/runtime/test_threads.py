@@ -45,6 +45,30 @@ def test_default_is_the_cores_allowed():
     assert 1 <= host.default_num_threads() <= len(os.sched_getaffinity(0))
 
 
+@pytest.mark.parametrize(
+    ("files", "quota"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 1.5),
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4.0),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({}, None),
+    ],
+)
+def test_quota_of_a_container(tmp_path, files, quota):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert host._cpu_quota(tmp_path) == quota
+
+
+def test_quota_and_hyper_threads_bound_the_default(monkeypatch):
+    monkeypatch.setattr(host, "_physical_cores", lambda cpus: 8)
+    for quota, threads_expected in [(None, 8), (2.5, 3), (0.2, 1), (64.0, 8)]:
+        monkeypatch.setattr(host, "_cpu_quota", lambda quota=quota: quota)
+        assert host.default_num_threads.__wrapped__() == threads_expected
+
+
 def test_package_says_how_many(library, metadata, tmp_path):
     package = Package.write(tmp_path / "m.tar", library, {**metadata, "num_threads": 3})
     assert package.load().num_threads == 3

@@ -22,12 +22,12 @@ from tvm_sparse.sparsity.formats.dense import DenseColumns
 # Bytes of activations that a K-block of a sparse layer may touch: below the first-level cache's 32 KiB.
 _SPARSE_BLOCK_BYTES = 26 * 1024
 # The same for a dense layer that reads panels in place.
-_DENSE_BLOCK_BYTES = 48 * 1024
+_DENSE_BLOCK_BYTES = 32 * 1024
 # Bytes of outputs that a chunk accumulates: they stay in the second-level cache from block to block.
 _CHUNK_BYTES = 96 * 1024
 # Tasks below which a layer is also split over output channels, so that every core has work.
 _MIN_TASKS = 4
-# Vectors of one register tile where panels are read in place.
+# Vectors of a sparse layer's register tile where panels are read in place.
 _MAX_PART = 10
 
 
@@ -112,7 +112,7 @@ def pack_sparse(layer: Convolution, source: Geometry, target: Geometry, isa: Isa
         Instruction set.
     """
     rows, per_group = layer.weight.shape[:2]
-    places = _Places.plan(layer, source, target, isa)
+    places = _Places.plan(layer, source, target, _MAX_PART)
     taps = tuple(int(t) for t in places.taps.reshape(-1))
     block = max(1, _SPARSE_BLOCK_BYTES // (4 * places.channel_stride))
     block = min(block, (65535 - max(taps)) // places.channel_stride + 1)
@@ -135,6 +135,7 @@ def pack_sparse(layer: Convolution, source: Geometry, target: Geometry, isa: Isa
             "group": packed["group"],
             "group_pointers": packed["group_pointers"],
             "prefetch": _prefetch_lines(packed, places.channel_stride),
+            "spread": np.repeat(np.arange(QUAD), isa.lanes),
         },
     )
     numbers = epilogue_array(layer.bias, layer.activation, layer.slopes)
@@ -151,7 +152,7 @@ def _prefetch_lines(packed: Mapping[str, np.ndarray], channel_stride: int) -> np
 def pack_dense(layer: Convolution, source: Geometry, target: Geometry, isa: Isa) -> PackedLayer:
     """Pack a layer whose weights stay dense."""
     rows, per_group = layer.weight.shape[:2]
-    places = _Places.plan(layer, source, target, isa)
+    places = _Places.plan(layer, source, target, source.vectors)
     taps = tuple(int(t) for t in places.taps.reshape(-1))
     limit = (65535 - max(taps)) // places.channel_stride + 1
     if places.program is None:
@@ -162,7 +163,7 @@ def pack_dense(layer: Convolution, source: Geometry, target: Geometry, isa: Isa)
     block = -(-per_group // -(-per_group // block))
     chunks = _chunks(source.batch * places.stripes, layer, block, places.row_bytes(target))
     fmt = DenseColumns(
-        places.channel_stride, taps, block, row_sizes(isa), layer.groups, chunks
+        places.channel_stride, taps, block, row_sizes(isa, places.vectors), layer.groups, chunks
     )
     packed = fmt.pack(layer.weight.reshape(rows, per_group, -1))
     kernel = dense_columns.DenseColumnsKernel(
@@ -199,7 +200,7 @@ def pack_max_pool(
     """
     weight = np.broadcast_to(np.float32(0), (channels, 1, *window.kernel))
     layer = Convolution(weight, np.zeros(0, np.float32), window, channels)
-    places = _Places.plan(layer, source, target, isa)
+    places = _Places.plan(layer, source, target, _MAX_PART)
     block = max(1, min(_SPARSE_BLOCK_BYTES // 4, BUFFER_ELEMENTS) // places.channel_stride)
     starts = np.arange(0, channels, block)
     blocks = np.stack([starts, np.minimum(channels - starts, block), starts * 0 + 1, starts * 0 + 1], 1)
@@ -239,10 +240,11 @@ class _Places:
     program: HaloProgram | None
 
     @staticmethod
-    def plan(layer: Convolution, source: Geometry, target: Geometry, isa: Isa) -> _Places:
+    def plan(layer: Convolution, source: Geometry, target: Geometry, part_limit: int) -> _Places:
+        """Plan; panels read in place are cut into parts of at most `part_limit` vectors."""
         channels = layer.weight.shape[1] * layer.groups
         if layer.pointwise and source == target:
-            part = part_size(source.vectors)
+            part = part_size(source.vectors, part_limit)
             parts = source.vectors // part
             panel, index = (
                 a.reshape(-1)
@@ -275,6 +277,11 @@ class _Places:
             tile_vector=np.zeros_like(program.tile_panel),
             program=program,
         )
+
+    @property
+    def vectors(self) -> int:
+        """Vectors of a tile."""
+        return self.tile[0] * self.tile[1]
 
     def row_bytes(self, target: Geometry) -> int:
         """Bytes of one output channel that a task works on."""
@@ -317,9 +324,9 @@ class _Places:
         }
 
 
-def part_size(vectors: int) -> int:
-    """Vectors of a register tile for panels read in place: a divisor of the panel's that still fills the FMA units."""
-    return max(d for d in range(1, min(vectors, _MAX_PART) + 1) if vectors % d == 0)
+def part_size(vectors: int, limit: int = _MAX_PART) -> int:
+    """Vectors of a register tile for panels read in place: the largest divisor of the panel's below the limit."""
+    return max(d for d in range(1, min(vectors, limit) + 1) if vectors % d == 0)
 
 
 def _stripe(layer: Convolution, source: Geometry, target: Geometry) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import platform
 from collections.abc import Iterable
@@ -35,17 +36,36 @@ def cpu_features() -> frozenset[str] | None:
 
 @functools.lru_cache(maxsize=1)
 def default_num_threads() -> int:
-    """Physical cores that this process may use: hyper-threads of one core count once."""
+    """Physical cores that this process may use (hyper-threads count once), within a container's limit."""
     if not hasattr(os, "sched_getaffinity"):
         return max(1, os.cpu_count() or 1)
-    allowed = os.sched_getaffinity(0)
+    count = _physical_cores(os.sched_getaffinity(0))
+    quota = _cpu_quota()
+    return max(1, count if quota is None else min(count, math.ceil(quota)))
+
+
+def _physical_cores(cpus: set[int]) -> int:
     cores = set()
-    for cpu in allowed:
+    for cpu in cpus:
         try:
             cores.add(Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text())
         except OSError:
-            return len(allowed)
-    return max(1, len(cores))
+            return len(cpus)
+    return len(cores)
+
+
+def _cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """CPUs' worth of time that the control group allows (version 2 or 1); None if unlimited or unknown."""
+    try:
+        if (root / "cpu.max").exists():
+            quota, period = (root / "cpu.max").read_text().split()
+        else:
+            quota = (root / "cpu" / "cpu.cfs_quota_us").read_text()
+            period = (root / "cpu" / "cpu.cfs_period_us").read_text()
+        return float(quota) / float(period) if float(quota) > 0 else None
+    except (OSError, ValueError):
+        # "max" stands for no limit.
+        return None
 
 
 def check_host(arch: str, features: Iterable[str], where: str) -> None:

@@ -15,7 +15,7 @@ import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 
@@ -158,14 +158,14 @@ class Package:
 
     def _library(self) -> Path:
         digest = self.metadata["library"]["sha256"]
-        if self.path.suffix == ".so":
-            with open(self.path, "rb") as file:
-                if sha256(file)[0] != digest:
-                    beside = self.path.with_suffix(".json")
-                    raise PackageError(f"'{self.path}' doesn't match its metadata in '{beside}'.")
-            return self.path
-        with self._member(LIBRARY) as source:
-            return unpacked(digest, source, str(self.path))
+        if self.path.suffix != ".so":
+            with self._member(LIBRARY) as source:
+                return unpacked(digest, source, str(self.path))
+        with open(self.path, "rb") as file:
+            if sha256(file)[0] != digest:
+                beside = self.path.with_suffix(".json")
+                raise PackageError(f"'{self.path}' doesn't match its metadata in '{beside}'.")
+        return self.path
 
     def _weights(self) -> Weights | None:
         described = self.metadata.get("weights")
@@ -173,7 +173,7 @@ class Package:
             return None
 
         def read() -> Weights:
-            with self._member(WEIGHTS) as source:
+            with self._weights_file() as source:
                 return Weights(
                     source, described["bytes"], described["sha256"], described["tensors"], str(self.path)
                 )
@@ -181,24 +181,29 @@ class Package:
         return shared_weights(described["sha256"], read)
 
     @contextlib.contextmanager
-    def _member(self, name: str) -> Iterator[IO[bytes]]:
-        """A member of the tar, or the file beside a plain library that has its suffix."""
-        if self.path.suffix == ".so":
-            path = self.path.with_suffix(Path(name).suffix)
-            try:
-                file = open(path, "rb")
-            except OSError as error:
-                raise PackageError(f"'{path}' cannot be read: {error.strerror or error}.") from error
-            with file:
-                yield file
-            return
+    def _member(self, name: str) -> Iterator[tarfile.ExFileObject]:
         with _open_tar(self.path) as tar:
-            members = _members(tar, self.path)
-            if name not in members:
-                raise PackageError(f"'{self.path}' is damaged: it lacks '{name}'.")
-            source = tar.extractfile(members[name])
-            assert source is not None  # _members lets only regular files pass
+            source = tar.extractfile(_members(tar, self.path)[name])
+            assert isinstance(source, tarfile.ExFileObject)  # _members lets only regular files pass
             yield source
+
+    @contextlib.contextmanager
+    def _weights_file(self) -> Iterator[BinaryIO]:
+        """A file that stands at the start of the weights, read without tarfile's extra copies."""
+        if self.path.suffix == ".so":
+            path, offset = self.path.with_suffix(Path(WEIGHTS).suffix), 0
+        else:
+            with _open_tar(self.path) as tar:
+                members = _members(tar, self.path)
+                if WEIGHTS not in members:
+                    raise PackageError(f"'{self.path}' is damaged: it lacks '{WEIGHTS}'.")
+                path, offset = self.path, members[WEIGHTS].offset_data
+        try:
+            with open(path, "rb", buffering=0) as file:
+                file.seek(offset)
+                yield file
+        except OSError as error:
+            raise PackageError(f"'{path}' cannot be read: {error.strerror or error}.") from error
 
 
 def load(path: str | os.PathLike, *, num_threads: int | None = None) -> Module:

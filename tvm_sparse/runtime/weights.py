@@ -10,7 +10,7 @@ import hashlib
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import tvm_ffi
@@ -87,7 +87,7 @@ class Weights:
     """
 
     def __init__(
-        self, source: IO[bytes], nbytes: int, digest: str, entries: Sequence[Mapping[str, Any]], where: str
+        self, source: BinaryIO, nbytes: int, digest: str, entries: Sequence[Mapping[str, Any]], where: str
     ):
         # One large array: numpy asks for huge pages, which streaming through weights profits from.
         block = aligned_empty((nbytes,), "uint8")
@@ -107,10 +107,9 @@ class Weights:
         self.nbytes = nbytes
 
 
-def _read_into(source: IO[bytes], block: np.ndarray) -> int:
+def _read_into(source: BinaryIO, block: np.ndarray) -> int:
     view, done = block.data, 0
     while done < len(view):
-        # Objects of tarfile return short counts.
         count = source.readinto(view[done : done + _CHUNK])  # type: ignore[attr-defined]
         if not count:
             break

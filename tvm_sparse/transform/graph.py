@@ -51,14 +51,24 @@ def free_variables(expression: relax.Expr) -> list[relax.Var]:
     if isinstance(expression, relax.Var):
         return [expression]
     if isinstance(expression, relax.Call):
-        return [v for argument in expression.args for v in free_variables(argument)]
+        callee = [expression.op] if isinstance(expression.op, relax.Var) else []
+        return callee + [v for argument in expression.args for v in free_variables(argument)]
     if isinstance(expression, relax.Tuple):
         return [v for f in expression.fields for v in free_variables(f)]
     if isinstance(expression, relax.TupleGetItem):
         return free_variables(expression.tuple_value)
+    if isinstance(expression, relax.If | relax.Function | relax.SeqExpr):
+        return list(relax.analysis.free_vars(expression))
     return []
 
 
 def constant(expression: relax.Expr) -> np.ndarray | None:
-    """A constant tensor as an array, or None."""
-    return expression.value.numpy() if isinstance(expression, GenericConst) else None
+    """A constant tensor as a read-only array that shares its memory, or None."""
+    if not isinstance(expression, GenericConst):
+        return None
+    try:
+        array = np.from_dlpack(expression.value)
+    except (BufferError, TypeError, RuntimeError):  # element types that numpy does not exchange
+        return expression.value.numpy()
+    array.flags.writeable = False
+    return array

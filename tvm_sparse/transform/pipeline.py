@@ -36,10 +36,7 @@ def phases(context: CompileContext) -> list[Phase]:
         # 1. One normal form for every exporter's output.
         ("canonicalize", canonicalize_passes()),
         # 2. Layers with everything that follows them; formats chosen, weights packed, activations in columns.
-        (
-            "columns",
-            [DepthToSpaceForm(), DecomposeTransposedConvolution(), FuseLayers(), ToColumns(context)],
-        ),
+        ("columns", [*_layer_passes(), ToColumns(context)]),
         # 3. Everything that is left becomes loops, fused and scheduled.
         (
             "loops",
@@ -71,6 +68,17 @@ def phases(context: CompileContext) -> list[Phase]:
             ],
         ),
     ]
+
+
+def run_until_layers(module: tvm.IRModule, context: CompileContext) -> tvm.IRModule:
+    """Run the passes up to the fusing of layers, which is what an analysis looks at."""
+    passes = [*canonicalize_passes(), *_layer_passes()]
+    with context.target:
+        return tvm.transform.Sequential(passes, name="layers")(module)
+
+
+def _layer_passes() -> list[tvm.transform.Pass]:
+    return [DepthToSpaceForm(), DecomposeTransposedConvolution(), FuseLayers()]
 
 
 def run_phases(

@@ -12,6 +12,7 @@ import tvm_sparse
 from tvm_sparse.runtime.files import writable_target, write_text
 from tvm_sparse.tvmc import texts
 from tvm_sparse.tvmc.arguments import add_model_arguments, check_input_file, share
+from tvm_sparse.tvmc.progress import Progress
 from tvm_sparse.tvmc.registry import register_parser
 from tvm_sparse.tvmc.tables import format_bytes, format_table
 from tvm_sparse.tvmc.target import add_target_arguments, target_from_arguments
@@ -35,13 +36,16 @@ def analyze_command(args: argparse.Namespace) -> int:
     check_input_file(args.FILE)
     if args.export:
         writable_target(args.export)
-    layers = tvm_sparse.analyze(
-        args.FILE,
-        target_from_arguments(args),
-        input_shapes=args.input_shapes,
-        model_format=args.model_format,
-        what_if=tuple(args.what_if),
-    )
+    target = target_from_arguments(args)
+    with Progress() as progress:
+        progress("analyze")
+        layers = tvm_sparse.analyze(
+            args.FILE,
+            target,
+            input_shapes=args.input_shapes,
+            model_format=args.model_format,
+            what_if=tuple(args.what_if),
+        )
     if args.export:
         write_text(args.export, json.dumps([dataclasses.asdict(layer) for layer in layers], indent=1) + "\n")
     print(analysis_table(layers))

@@ -97,6 +97,7 @@ def benchmark_command(args: argparse.Namespace) -> int:
         packages = {"tvm": path}
         if "tvm" in engines and not is_package:
             packages["tvm"] = os.path.join(folder, "module.tar")
+            progress("load the compiler")
             shapes = {spec.name: spec.shape for spec in specs}
             tvm_sparse.compile(path, input_shapes=shapes, output=packages["tvm"], progress=progress)
         results, skipped = compare(
@@ -160,8 +161,8 @@ def compare(
             stack.callback(process.close)
             running.append(process)
         for turn in range(rounds + 1):
+            progress("warm up" if turn == 0 else f"round {turn} of {rounds}")
             for process in list(running):
-                progress(f"{process.engine}: {'warm up' if turn == 0 else f'round {turn} of {rounds}'}")
                 try:
                     if turn == 0:
                         process.run(warmup, counted=False)

@@ -93,6 +93,8 @@ def compile_command(args: argparse.Namespace) -> int:
     print(format_arguments("compile", shown), flush=True)
     start = time.perf_counter()
     with Progress() as progress:
+        # TVM takes a second to import.
+        progress("load the compiler")
         package = tvm_sparse.compile(model, output=args.output, progress=progress, **options)
     seconds = time.perf_counter() - start
     plan = package.metadata["plan"]

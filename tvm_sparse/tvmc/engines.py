@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -145,8 +146,10 @@ class EngineProcess:
             return json.loads(line)
         code = self._process.wait()
         self._errors.seek(0)
-        words = self._errors.read().decode(errors="replace").strip().splitlines()
-        raise EngineSkipped(f"its process ended with code {code}: {words[-1] if words else 'no message'}")
+        words = self._errors.read().decode(errors="replace").strip().splitlines() or ["no message"]
+        # Crashes end with pages of addresses: the line that says something stands before them.
+        telling = [line for line in words if re.search("error|exception|assert|fatal", line, re.IGNORECASE)]
+        raise EngineSkipped(f"its process ended with code {code}: {(telling or words[-1:])[0]}")
 
 
 def _environment(engine: str, threads: int) -> dict[str, str]:

@@ -23,8 +23,19 @@ def gather(bb: relax.BlockBuilder, inputs: Sequence, attrs: dict[str, Any], opse
         known = indices.value.numpy().astype("int64")
         if known.size and not (-extent <= known.min() and known.max() < extent):
             raise ValueError(f"an index is outside of [{-extent}, {extent - 1}]")
-        return relax.op.take(data, tensor_constant(np.where(known < 0, known + extent, known)), axis)
+        return _take_known(bb, data, np.where(known < 0, known + extent, known), axis)
     return relax.op.take(data, _wrap(indices, extent), axis, mode="clip")
+
+
+def _take_known(bb: relax.BlockBuilder, data: relax.Expr, indices: np.ndarray, axis: int) -> relax.Expr:
+    """Known indices: a slice where they are one or evenly spaced, which has no table to look up."""
+    flat = indices.reshape(-1)
+    steps = np.unique(np.diff(flat))
+    if indices.ndim > 1 or flat.size == 0 or len(steps) > 1 or (len(steps) == 1 and steps[0] < 1):
+        return relax.op.take(data, tensor_constant(indices), axis, mode="clip")
+    stride = int(steps[0]) if len(steps) else 1
+    part = relax.op.strided_slice(data, [axis], [int(flat[0])], [int(flat[-1]) + 1], [stride])
+    return relax.op.squeeze(bb.normalize(part), [axis]) if indices.ndim == 0 else part
 
 
 def _wrap(indices: relax.Expr, extent: int) -> relax.Expr:
@@ -66,5 +77,5 @@ def one_hot(bb: relax.BlockBuilder, inputs: Sequence, attrs: dict[str, Any], ops
     wrapped = _wrap(bb.normalize(relax.op.astype(indices, "int64")), depth)
     positions = tensor_constant(np.arange(depth, dtype="int64").reshape(along))
     hit = relax.op.equal(relax.op.expand_dims(wrapped, axis), positions)
-    off, on = (relax.op.take(values, relax.const(i, "int64"), 0) for i in (0, 1))
+    off, on = (relax.op.take(values, relax.const(i, "int64"), 0, mode="clip") for i in (0, 1))
     return relax.op.where(hit, on, off)

@@ -128,13 +128,14 @@ def _resize_axis(bb: relax.BlockBuilder, x: relax.Expr, axis: int, how: AxisResi
     indices, weights = how.taps()
     x = bb.normalize(x)
     if how.mode == "nearest":
-        return bb.normalize(relax.op.take(x, tensor_constant(indices[:, 0]), axis=axis))
+        return bb.normalize(relax.op.take(x, tensor_constant(indices[:, 0]), axis, mode="clip"))
     along = [1] * x.ty.ndim
     along[axis] = how.size_out
     total = None
     for t in range(indices.shape[1]):
         weight = tensor_constant(weights[:, t].reshape(along).astype(dtype_of(x)))
-        term = relax.op.multiply(relax.op.take(x, tensor_constant(indices[:, t]), axis=axis), weight)
+        values = relax.op.take(x, tensor_constant(indices[:, t]), axis, mode="clip")
+        term = relax.op.multiply(values, weight)
         total = term if total is None else relax.op.add(total, term)
     return bb.normalize(total)
 

@@ -26,7 +26,7 @@ def lower_conv2d(lowering: Lowering, call: relax.Call) -> Columns | relax.Expr:
     """A convolution: panels or windows of its input in columns."""
     x_shape, out_shape = static_shape(call.args[0]), static_shape(call)
     assert x_shape is not None and out_shape is not None
-    layer = _layer(call, out_shape[-2:])
+    layer = layer_of(call)
     if x_shape[2:] == (1, 1) and out_shape[2:] == (1, 1):
         return _single_pixels(lowering, call, layer, x_shape, out_shape)
     x = lowering.to_image_columns(call.args[0])
@@ -45,7 +45,7 @@ def lower_linear(lowering: Lowering, call: relax.Call) -> Columns | relax.Expr:
     """A linear layer: tokens in columns, or plain rows where there are only a few."""
     x_shape, out_shape = static_shape(call.args[0]), static_shape(call)
     assert x_shape is not None and out_shape is not None
-    layer = _layer(call, None)
+    layer = layer_of(call)
     if _few_rows(lowering, call.args[0], prod(x_shape[:-1])):
         return _row_layer(lowering, call, layer, out_shape)
     x = lowering.to_token_columns(call.args[0])
@@ -57,14 +57,14 @@ def _few_rows(lowering: Lowering, x: relax.Expr, rows: int) -> bool:
     return rows * 2 <= lowering.emitter.lanes and lowering.columns(x) is None
 
 
-def _layer(call: relax.Call, image: tuple[int, ...] | None) -> Convolution:
+def layer_of(call: relax.Call) -> Convolution:
     """The layer of a call, a linear one as 1x1 convolution."""
     attrs = call.attrs
     weight, bias = constant(call.args[1]), constant(call.args[2])
     assert weight is not None and bias is not None
     has_residual, has_slopes = int(attrs["residual"]), int(attrs["slopes"])
     slopes = constant(call.args[3 + has_residual]) if has_slopes else None
-    if image is None:
+    if call.op.name == LINEAR:
         weight, window, groups = weight[:, :, None, None], Window((1, 1)), 1
     else:
         window, groups = window_of(attrs, weight.shape[2:]), int(attrs["groups"])
@@ -176,23 +176,12 @@ def _note(
     lowering: Lowering, call: relax.Call, layer: Convolution, packed: PackedLayer, format_: str,
     speedup: float, why: str, target: Geometry | None,
 ) -> None:  # fmt: skip
-    rows, per_group, kh, kw = layer.weight.shape
-    if call.op.name == LINEAR:
-        kind = "linear"
-    else:
-        kind = f"conv {kh}x{kw}"
-        if layer.window.stride != (1, 1):
-            kind += f" s{layer.window.stride[0]}"
-        if layer.depthwise:
-            kind = "depthwise" + kind[4:]
-        elif layer.groups > 1:
-            kind += f" g{layer.groups}"
-    image = f" @{target.height}x{target.width}" if target else ""
+    kind, shape = describe_layer(call, layer, target)
     lowering.context.plan.layers.append(
         LayerPlan(
             name=str(call.attrs["name"]),
             kind=kind,
-            shape=f"{rows}x{per_group}{image}",
+            shape=shape,
             density=float(np.count_nonzero(layer.weight) / max(1, layer.weight.size)),
             format=format_,
             kernel=packed.kernel.symbol(lowering.context.isa),
@@ -202,3 +191,18 @@ def _note(
             why=why,
         )
     )
+
+
+def describe_layer(call: relax.Call, layer: Convolution, target: Geometry | None) -> tuple[str, str]:
+    """Kind and shape of a layer as the plan shows them, such as ``("conv 3x3 s2", "64x32 @56x56")``."""
+    rows, per_group, kh, kw = layer.weight.shape
+    image = f" @{target.height}x{target.width}" if target else ""
+    shape = f"{rows}x{per_group}{image}"
+    if call.op.name == LINEAR:
+        return "linear", shape
+    kind = f"depthwise {kh}x{kw}" if layer.depthwise else f"conv {kh}x{kw}"
+    if layer.window.stride != (1, 1):
+        kind += f" s{layer.window.stride[0]}"
+    if layer.groups > 1 and not layer.depthwise:
+        kind += f" g{layer.groups}"
+    return kind, shape
