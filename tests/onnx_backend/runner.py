@@ -6,8 +6,9 @@ import numpy as np
 import tvm
 from tvm import relax
 
+import tvm_sparse
 from tests.onnx_backend.cases import Case
-from tvm_sparse.frontend import Imported, import_model
+from tvm_sparse.frontend import Imported
 
 
 def check(case: Case) -> None:
@@ -20,16 +21,18 @@ def check(case: Case) -> None:
     TvmSparseError
         The case cannot be imported.
     """
-    imported = import_model(case.model, _open_shapes(case))
-    run = compile_plain(imported)
+    module = tvm_sparse.compile(case.model, input_shapes=_open_shapes(case)).load()
     for feeds, expected in case.data:
-        results = run(feeds)
-        for spec, want in zip(imported.outputs, expected, strict=True):
+        results = module.run(feeds)
+        for spec, want in zip(module.outputs, expected, strict=True):
             _compare(results[spec.name], want, case)
 
 
 def compile_plain(imported: Imported):
-    """Compile with TVM's default pipeline; returns a function from inputs to outputs by name."""
+    """Compile with TVM's default pipeline, for tests of the import alone.
+
+    Returns a function from inputs to outputs by name.
+    """
     executable = tvm.compile(imported.module, target=tvm.target.Target("llvm"))
     machine = relax.VirtualMachine(executable, tvm.cpu())
 

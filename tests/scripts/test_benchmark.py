@@ -40,7 +40,7 @@ def test_table() -> None:
     assert [line.split("|")[1].strip() for line in lines[2:]] == ["c", "a", "b", "**geometric mean, sparse**"]
     assert len({line.count("|") for line in lines}) == 1
     cells = [cell.strip() for cell in lines[3].split("|")[1:-1]]
-    assert cells == ["a", "1.00", "4.00", "-", "4.00x", "-", "1.0e-06", "5.0 MB", "2.0", "1.5 MB"]
+    assert cells == ["a", "1.00", "4.00", "-", "4.00x", "-", "1.0e-06", "5.0 MB / -", "2.0", "1.5 MB"]
     assert "**2.00x**" in lines[-1] and "**3.00x**" in lines[-1]
 
 
@@ -74,10 +74,10 @@ def test_options() -> None:
         choose_cores(0)
 
 
-def test_group_goes_by_the_bytes_of_the_weights() -> None:
-    small, large = {"bytes_dense": 10, "density": 0.0}, {"bytes_dense": 100, "density": 1.0}
-    assert group_of([small]) == "sparse"
-    assert group_of([small, large]) == group_of([]) == "dense"
+@pytest.mark.parametrize("sparsity, group", [(0.0, "dense"), (0.2, "dense"), (0.6, "sparse")])
+def test_group_goes_by_the_zeros_in_the_file(sparsity: float, group: str, tmp_path: Path) -> None:
+    onnx.save(make("prime_channels", sparsity), tmp_path / "m.onnx")
+    assert group_of(tmp_path / "m.onnx") == group
 
 
 def test_one_run(tmp_path: Path) -> None:

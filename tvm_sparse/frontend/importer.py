@@ -34,7 +34,12 @@ class GraphImporter(upstream.ONNXGraphImporter):
         with warnings.catch_warnings():
             # Upstream warns of every input that it renames.
             warnings.simplefilter("ignore")
-            return self.from_onnx(model.graph, opset_version(model))
+            try:
+                return self.from_onnx(model.graph, opset_version(model))
+            except Exception:
+                # TVM leaves a block open then, and would complain of it on stderr.
+                self.bb._end_block()
+                raise
 
     def _parse_graph_input(self, graph: onnx.GraphProto) -> None:
         """Inputs become parameters; upstream takes a size of 0 for an open one."""

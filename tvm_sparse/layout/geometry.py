@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from math import log2
 
 import numpy as np
 
@@ -198,7 +199,7 @@ def _tiles(rows: int, columns: int) -> list[tuple[int, int]]:
         (r, v)
         for v in range(1, min(columns, _MAX_VECTORS) + 1)
         for r in range(1, min(rows, _MAX_VECTORS // v) + 1)
-        if v <= 4 or rows == 1
+        if v <= 7 or rows == 1
     ]
 
 
@@ -207,7 +208,9 @@ def _cost(geometry: Geometry) -> float:
     vectors = geometry.vectors
     issue = max((vectors + 1) / 2, 4.0) + 0.1 * vectors
     halo = (rows + 2) * (columns + 2) / vectors if geometry.height > 1 else 0.0
-    return (issue / vectors * 2 + 0.06 * halo) / geometry.utilisation
+    # Among equals, one grid for all sizes: images halved by a stride then keep their lanes.
+    habit = 1e-3 * abs(log2(geometry.grid[0]) - (log2(geometry.lanes) + 1) // 2)
+    return (issue / vectors * 2 + 0.06 * halo) / geometry.utilisation + habit
 
 
 def _round_up(value: int, multiple: int) -> int:

@@ -8,6 +8,7 @@ of the image hold the pad value. A program lists the operations per *stripe* (a 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -89,7 +90,14 @@ class HaloProgram:
     pitch: int
     size: int
 
+    @property
+    def cycles(self) -> float:
+        """Estimated cycles to run it for one channel of one image."""
+        copies = self.copy[:, 2].sum() * 1.2 + len(self.copy)
+        return float(copies + len(self.one) * 3 + len(self.two) * 5 + len(self.more) * 3.5)
 
+
+@lru_cache(maxsize=256)
 def halo_program(
     source: Geometry, target: Geometry, window: Window, channels: int, stripe: tuple[int, int] = (1, 1)
 ) -> HaloProgram:

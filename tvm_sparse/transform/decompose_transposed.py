@@ -52,9 +52,7 @@ class _Rewriter(PyExprMutator):
         phases, taps = phase_weights(weight, strides, groups)
         size = shape[2:]
         # The convolution reaches `taps - 1` pixels beyond the image; an output padding may ask for more rows of zeros.
-        rows = [
-            max(x_shape[2 + i] + taps[i] - 1, -(-(padding[i] + size[i]) // strides[i])) for i in range(2)
-        ]
+        rows = [max(x_shape[2 + i] + taps[i] - 1, -(-(padding[i] + size[i]) // strides[i])) for i in range(2)]
         after = [rows[i] - x_shape[2 + i] for i in range(2)]
         convolved = self.builder_.emit(
             relax.op.nn.conv2d(
@@ -68,9 +66,7 @@ class _Rewriter(PyExprMutator):
         return make_layer(DEPTH_TO_SPACE, [convolved], attributes)
 
 
-def phase_weights(
-    weight: np.ndarray, strides: list[int], groups: int
-) -> tuple[np.ndarray, tuple[int, int]]:
+def phase_weights(weight: np.ndarray, strides: list[int], groups: int) -> tuple[np.ndarray, tuple[int, int]]:
     """Weights of the convolution that computes every remainder of a transposed one.
 
     Parameters
@@ -95,7 +91,9 @@ def phase_weights(
     padded = np.zeros((channels, per_group, taps[0] * sy, taps[1] * sx), np.float32)
     padded[:, :, :kh, :kw] = weight
     # [groups, C / groups, M / groups, tap y, remainder y, tap x, remainder x]; taps run backwards in a convolution.
-    split = padded.reshape(groups, channels // groups, per_group, taps[0], sy, taps[1], sx)[:, :, :, ::-1, :, ::-1]
+    split = padded.reshape(groups, channels // groups, per_group, taps[0], sy, taps[1], sx)[
+        :, :, :, ::-1, :, ::-1
+    ]
     out = split.transpose(0, 2, 4, 6, 1, 3, 5)
     return np.ascontiguousarray(out.reshape(groups * per_group * sy * sx, channels // groups, *taps)), taps
 

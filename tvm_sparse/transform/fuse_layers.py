@@ -85,7 +85,9 @@ def _fuse(function: relax.Function) -> relax.Function:
     return _rebuild(function, layers, absorbed)
 
 
-def _rebuild(function: relax.Function, layers: dict[relax.Var, _Layer], absorbed: set[relax.Var]) -> relax.Function:
+def _rebuild(
+    function: relax.Function, layers: dict[relax.Var, _Layer], absorbed: set[relax.Var]
+) -> relax.Function:
     """Rewrite bindings: a layer stands where its last operation stood, so that all its inputs are defined."""
 
     def bind(binding: relax.Binding) -> list[relax.Binding]:
@@ -113,7 +115,9 @@ def _start(variable: relax.Var, call: relax.Call, number: int) -> _Layer | None:
         return None
     if name == "relax.nn.conv2d":
         weight, attrs = constant(call.args[1]), call.attrs
-        plain = attrs.data_layout == "NCHW" and attrs.kernel_layout == "OIHW" and attrs.out_layout in ("", "NCHW")
+        plain = (
+            attrs.data_layout == "NCHW" and attrs.kernel_layout == "OIHW" and attrs.out_layout in ("", "NCHW")
+        )
         if weight is None or not plain:
             return None
         padding = [int(p) for p in attrs.padding]
@@ -132,7 +136,12 @@ def _start(variable: relax.Var, call: relax.Call, number: int) -> _Layer | None:
             return None
         weight = np.ascontiguousarray(weight.T)
         return _Layer(
-            LINEAR, call.args[0], weight, {"name": f"linear{number}"}, variable, np.zeros(len(weight), np.float32)
+            LINEAR,
+            call.args[0],
+            weight,
+            {"name": f"linear{number}"},
+            variable,
+            np.zeros(len(weight), np.float32),
         )
     return None
 
@@ -176,7 +185,11 @@ def _absorb_addition(layer: _Layer, call: relax.Call) -> bool:
             return False
         layer.bias = layer.bias + per_channel
         return True
-    if layer.residual is None and static_shape(other) == static_shape(layer.last) and other.ty.dtype == "float32":
+    if (
+        layer.residual is None
+        and static_shape(other) == static_shape(layer.last)
+        and other.ty.dtype == "float32"
+    ):
         layer.residual = other
         return True
     return False

@@ -56,4 +56,6 @@ class PassTimes:
 
     def render(self) -> str:
         """A line per pass, nested ones indented."""
-        return "\n".join(f"{'  ' * depth}{name}: {seconds * 1e3:.1f} ms" for depth, name, seconds in self.times)
+        return "\n".join(
+            f"{'  ' * depth}{name}: {seconds * 1e3:.1f} ms" for depth, name, seconds in self.times
+        )

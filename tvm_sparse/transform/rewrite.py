@@ -138,6 +138,8 @@ class Rewriter:
         self._drop_unread()
         if not self.changed:
             return self.function
+        for _, bindings in blocks:
+            self._name_outputs(bindings)
         final = [
             make([b for b in map(self._current, bindings) if b is not None]) for make, bindings in blocks
         ]
@@ -169,11 +171,28 @@ class Rewriter:
 
     def _apply(self, rules: tuple[Rule, ...], variable: relax.Var, value: relax.Expr) -> bool:
         """Apply the first rule that matches; whether one did."""
+        if isinstance(value, _LEAVES) and variable not in self._kept:
+            return self.bind(variable, value)
         for rule in rules:
             result = rule(self, variable, value)
             if result is not None and self.bind(variable, result):
                 return True
         return False
+
+    def _name_outputs(self, bindings: list[relax.Binding]) -> None:
+        """Where an output is another value of its block under a second name, bind the value to the output."""
+        places = {binding.var: place for place, binding in enumerate(bindings)}
+        dropped = set()
+        for place, output in enumerate([binding.var for binding in bindings]):
+            source = self._values.get(output)
+            if not isinstance(source, relax.DataflowVar) or source in self._kept or source not in places:
+                continue
+            value = self._values[source]
+            bindings[places[source]] = relax.VarBinding(output, value)
+            self._set_value(output, value)
+            self._replace(source, output)
+            dropped.add(place)
+        bindings[:] = [binding for place, binding in enumerate(bindings) if place not in dropped]
 
     def _drop_unread(self) -> None:
         """Drop values that nobody reads."""
@@ -315,7 +334,7 @@ def dtype_of(expression: relax.Expr) -> str:
 
 def tensor(array: np.ndarray, dtype: str | None = None) -> relax.Expr:
     """A constant with exactly the array's element type (or the given one)."""
-    return relax.const(np.ascontiguousarray(array), dtype or str(array.dtype))
+    return relax.const(np.asarray(array, order="C"), dtype or str(array.dtype))
 
 
 def scalar(expression: relax.Expr) -> float | None:

@@ -13,8 +13,9 @@ from tvm import tirx
 
 from ..isa import Isa
 from .nest import Program
+from .tiled import tiled
 
 Rule = Callable[[Program, Isa], "tirx.PrimFunc | None"]
 
 # The first rule that answers wins: from special to general.
-RULES: tuple[Rule, ...] = ()
+RULES: tuple[Rule, ...] = (tiled,)

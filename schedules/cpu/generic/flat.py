@@ -107,10 +107,13 @@ def strides_of(buffer: Var) -> list[int]:
 
 def flat_index(buffer: Var, indices: Iterable[Expr]) -> Expr:
     """The row-major offset of an element."""
-    total: Expr = const(0)
+    total: Expr | None = None
     for index, stride in zip(indices, strides_of(buffer), strict=True):
-        total = total + (index if stride == 1 else index * const(stride))
-    return total
+        if isinstance(index, tirx.IntImm) and int(index) == 0:
+            continue
+        term = index if stride == 1 else index * const(stride)
+        total = term if total is None else total + term
+    return const(0) if total is None else total
 
 
 def flat_indices(buffer: Var, offset: Expr) -> list[Expr]:

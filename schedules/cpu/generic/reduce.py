@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from tvm import tirx
 from tvm.ir import Expr, TensorLoad
+from tvm.script.ir_builder import tirx as T
 from tvm.tirx import Var
 
 from .nest import Store, const, loads, make_load
@@ -51,12 +52,12 @@ def horizontal(buffer: Var, width: int, combine: Combine) -> Expr:
     """
     if width == 1:
         return make_load(buffer, [const(0)])
-    value = make_load(buffer, [tirx.Ramp(const(0), const(1), width)])
+    value = T.Bind(make_load(buffer, [tirx.Ramp(const(0), const(1), width)]))
     while width % 2 == 0 and width > 2:
         width //= 2
         low = tirx.Shuffle([value], [tirx.IntImm("int32", i) for i in range(width)])
         high = tirx.Shuffle([value], [tirx.IntImm("int32", i) for i in range(width, 2 * width)])
-        value = combine(low, high)
+        value = T.Bind(combine(low, high))
     parts = [tirx.Shuffle([value], [tirx.IntImm("int32", i)]) for i in range(width)]
     total = parts[0]
     for part in parts[1:]:

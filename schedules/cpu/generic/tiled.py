@@ -19,7 +19,7 @@ from tvm.tirx import Var
 
 from ..isa import Isa
 from .emit import MIN_PARALLEL_WORK, alloc, build, local_buffer, nested, stage_strided, tile_start, tile_width, tiles
-from .flat import accesses, flat_index, flat_indices, flatten, fuse_adjacent, linear, offset_of
+from .flat import accesses, flatten, fuse_adjacent, linear, offset_of
 from .groups import Group, fuse_shared, make_groups
 from .inline import cost, inline
 from .nest import Axis, Program, Stage, Store, const, make_load, replace_loads, shape_of, substitute, volume
@@ -51,8 +51,9 @@ def tiled(program: Program, isa: Isa) -> tirx.PrimFunc | None:
     inline(program)
     flatten(program)
     if len(program.stages) == 1 and not program.stages[0].is_reduction:
-        program.stages = cut(program.stages[0])
-        groups = [make_groups(Program(program.func, [piece], []))[0] for piece in program.stages]
+        stage = program.stages[0]
+        pieces = cut(stage, [axis.var for axis in stage.axes])
+        groups = [make_groups(Program(program.func, [piece.stage], []))[0] for piece in pieces]
     else:
         groups = make_groups(program)
     private = [buffer for group in groups for buffer in group.private]
@@ -200,14 +201,10 @@ class GroupEmitter:
         if stage.is_reduction:
             self._reduction(stage, own, axis, mapping, lane)
             return
-        names = [a.var for a in own]
-        for piece in cut(stage, names):
-            axes = [a for a in piece.axes if a.var in names or not any(a.var.same_as(b.var) for b in stage.axes)]
-            vector = axis
-            if axis is not None and axis not in axes:
-                position = stage.axes.index(axis)
-                vector = piece.origin[position] if piece.origin else None
-            self._injective(piece, axes, vector, mapping, lane)
+        for piece in cut(stage, [a.var for a in own]):
+            axes = [piece.axes[a.var] for a in own]
+            vector = None if axis is None else piece.axes[axis.var]
+            self._injective(piece.stage, [a for a in axes if a is not None], vector, mapping, lane)
 
     def _injective(
         self, stage: Stage, axes: list[Axis], axis: Axis | None, mapping: dict[Var, Expr], lane: Lane | None
@@ -344,5 +341,3 @@ def _own_loads(value: Expr, sums: dict[Var, Var], lane: Var) -> Expr:
 
     return replace_loads(value, replace)
 
-
-__all__ = ["tiled", "flat_index", "flat_indices"]

@@ -58,7 +58,8 @@ def _take(attrs: Any, args: list[Any]) -> np.ndarray:
     x, indices = args
     axis = None if attrs.axis is None else int(attrs.axis)
     extent = x.size if axis is None else x.shape[axis]
-    if indices.size and (indices.min() < -extent or indices.max() >= extent):
+    lowest = 0 if str(attrs.mode) == "clip" else -extent
+    if indices.size and (indices.min() < lowest or indices.max() >= extent):
         raise ValueError("index out of range")  # the result depends on the mode: leave it to the run
     return np.take(x, indices, axis=axis)
 
@@ -72,6 +73,10 @@ def _strided_slice(attrs: Any, args: list[Any]) -> np.ndarray:
             raise ValueError("negative stride")
         index[axis] = slice(first, last, stride)
     return x[tuple(index)]
+
+
+def _arange(attrs: Any, args: list[Any]) -> np.ndarray:
+    return np.arange(*args, dtype=str(attrs.dtype))
 
 
 def _full(attrs: Any, args: list[Any]) -> np.ndarray:
@@ -136,6 +141,7 @@ EVALUATORS: dict[str, Evaluator] = {
     "relax.stack": lambda attrs, args: np.stack(args[0], axis=int(attrs.axis or 0)),
     "relax.take": _take,
     "relax.strided_slice": _strided_slice,
+    "relax.arange": _arange,
     "relax.full": _full,
     "relax.zeros": lambda attrs, args: np.zeros(args[0], str(attrs.dtype)),
     "relax.ones": lambda attrs, args: np.ones(args[0], str(attrs.dtype)),

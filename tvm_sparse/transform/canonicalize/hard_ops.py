@@ -1,6 +1,6 @@
-"""``tvm_sparse.hard_swish(x)`` = x * clip(x + 3, 0, 6) / 6 and ``tvm_sparse.hard_sigmoid(x)`` = clip(x + 3, 0, 6) / 6.
+"""The operators ``tvm_sparse.hard_swish`` and ``tvm_sparse.hard_sigmoid``.
 
-Relax has no operators for them, and as chains of three elementwise operators they cannot be fused into layers.
+Relax has none, and as chains of elementwise operators they could not be fused into layers.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ HARD_SIGMOID = "tvm_sparse.hard_sigmoid"
 
 def hard_swish(x: relax.Expr) -> relax.Call:
     """``x * clip(x + 3, 0, 6) / 6`` of a floating-point tensor."""
-    return relax.Call(tvm.ir.Op.get(HARD_SWISH), [x])
+    return relax.Call(tvm.ir.Op.get(HARD_SWISH), [x], tvm.ir.make_node("ir.DictAttrs"))
 
 
 def hard_sigmoid(x: relax.Expr) -> relax.Call:
     """``clip(x + 3, 0, 6) / 6`` of a floating-point tensor."""
-    return relax.Call(tvm.ir.Op.get(HARD_SIGMOID), [x])
+    return relax.Call(tvm.ir.Op.get(HARD_SIGMOID), [x], tvm.ir.make_node("ir.DictAttrs"))
 
 
 def _hard_sigmoid(x: te.Tensor) -> te.Tensor:

@@ -19,11 +19,11 @@ _MAX_RANK = 4
 
 @tvm.transform.module_pass(opt_level=0, name="LinearForm")
 class LinearForm:
-    """Bring linear layers to ``matmul(x [..., K], weight [K, N])`` and move views that keep rows whole after them.
+    """Bring linear layers to ``matmul(x [..., K], weight [K, N])``; views that keep rows whole follow.
 
-    Exporters flatten ``[B, T, K]`` to ``[B * T, K]`` around each linear layer, or transpose ``B`` and ``T``.
-    Such views move behind the layer, its bias, activations and normalisations until they cancel, so that
-    residual sums and everything else see one shape.
+    Exporters flatten ``[B, T, K]`` to ``[B * T, K]`` around each linear layer, or swap ``B`` and ``T``.
+    Such views move behind the layer, its bias, activations and norms until they cancel, so that residual sums
+    and everything else see one shape.
     """
 
     def transform_module(self, module: tvm.IRModule, _context: Any) -> tvm.IRModule:

@@ -70,7 +70,10 @@ def _shorter(chain: list[relax.Call], view: View) -> relax.Expr | None:
     steps = (split != view.source) + is_transposed
     steps += is_transposed and tuple(split[axis] for axis in axes) != merged
     transposes = sum(operator_name(link) == _PERMUTE for link in chain)
-    if (int(is_transposed), steps) >= (transposes, len(chain)):
+    # Of two equal forms the one that ends in the transpose: linear layers move it on (see `LinearForm`).
+    ends_in_reshape = operator_name(chain[-1]) == _RESHAPE
+    is_better = is_transposed and steps == 2 and split != view.source and ends_in_reshape
+    if (int(is_transposed), steps, not is_better) >= (transposes, len(chain), True):
         return None
     result = relax.op.reshape(source, split) if split != view.source else source
     if is_transposed:

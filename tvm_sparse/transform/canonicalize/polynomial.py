@@ -1,4 +1,4 @@
-"""Expressions as polynomials of one variable, so that a formula is recognised in whatever order it is written."""
+"""Expressions as polynomials of one variable: a formula is recognised in whatever order it is written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RecognizeActivations: GELU, SiLU, sigmoid, hard swish and hard sigmoid from what exporters make of them."""
+"""RecognizeActivations: GELU, SiLU, PReLU, hard swish and others from what exporters make of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import tvm
 from tvm import relax
 
-from ..rewrite import Rewriter, dtype_of, operator_name, rewrite_module, scalar, shape_of
+from ..graph import constant
+from ..rewrite import Rewriter, dtype_of, operator_name, rewrite_module, scalar, shape_of, tensor
 from .hard_ops import HARD_SIGMOID, hard_sigmoid, hard_swish
 from .polynomial import factors, is_close, polynomial
 
@@ -17,13 +18,13 @@ from .polynomial import factors, is_close, polynomial
 class RecognizeActivations:
     """Recognise activation functions written out in elementwise operators.
 
-    The order of products and sums and the place of the constants do not matter: a product is taken apart into its
-    factors, arguments are compared as polynomials of ``x``.
+    The order of products and sums and the place of the constants do not matter: a product is taken apart into
+    its factors, arguments are compared as polynomials of ``x``.
     """
 
     def transform_module(self, module: tvm.IRModule, _context: Any) -> tvm.IRModule:
         """Rewrite every Relax function."""
-        return rewrite_module(module, _sigmoid, _hard_sigmoid, _gated)
+        return rewrite_module(module, _sigmoid, _hard_sigmoid, _gated, _prelu)
 
 
 def _sigmoid(rewriter: Rewriter, _variable: relax.Var, value: relax.Expr) -> relax.Expr | None:
@@ -117,6 +118,30 @@ def _gate(rewriter: Rewriter, x: relax.Expr, gate: relax.Expr, scale: float) -> 
         return relax.op.nn.gelu(x) if is_close(argument, {1: math.sqrt(0.5)}) else None
     factor = math.sqrt(2 / math.pi)
     return relax.op.nn.gelu_tanh(x) if is_close(argument, {1: factor, 3: factor * 0.044715}) else None
+
+
+def _prelu(rewriter: Rewriter, _variable: relax.Var, value: relax.Expr) -> relax.Expr | None:
+    """``where(x > 0, x, x * slope)`` with one slope, or one for each channel."""
+    if operator_name(value) != "relax.where" or not _is_float(value):
+        return None
+    condition, x, negative = value.args
+    test = rewriter.call(condition, "relax.greater", "relax.greater_equal")
+    product = rewriter.call(negative, "relax.multiply")
+    shape = shape_of(value)
+    if test is None or product is None or scalar(test.args[1]) != 0 or shape is None or shape_of(x) != shape:
+        return None
+    x = rewriter.resolve(x)
+    if not all(rewriter.resolve(call.args[0]).same_as(x) for call in (test, product)):
+        return None
+    slopes = constant(product.args[1])
+    if slopes is None:
+        return None
+    if slopes.size == 1:
+        return relax.op.nn.leakyrelu(x, float(slopes.reshape(-1)[0]))
+    full = (1,) * (len(shape) - slopes.ndim) + slopes.shape
+    if len(full) < 2 or math.prod(full) != full[1] or full[1] != shape[1]:
+        return None
+    return relax.op.nn.prelu(x, tensor(slopes.reshape(-1)), axis=1)
 
 
 def _is_float(value: relax.Expr) -> bool:

@@ -90,7 +90,8 @@ def _as_slice(rewriter: Rewriter, _variable: relax.Var, value: relax.Expr) -> re
         if shape is None or result is None or index is None:
             return None
         axis = int(value.attrs.axis) % len(shape)
-        if not -shape[axis] <= index < shape[axis]:
+        lowest = 0 if str(value.attrs.mode) == "clip" else -shape[axis]
+        if not lowest <= index < shape[axis]:
             return None
         begin = int(index) % shape[axis]
         return relax.op.reshape(relax.op.strided_slice(value.args[0], [axis], [begin], [begin + 1]), result)

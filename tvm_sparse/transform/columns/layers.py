@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 import numpy as np
 from tvm import relax
 
 from tvm_sparse.layout.geometry import Geometry, choose_geometry
-from tvm_sparse.layout.halo import Window
+from tvm_sparse.layout.halo import Window, halo_program
 from tvm_sparse.plan.choose import choose_format
 from tvm_sparse.plan.pack_columns import Convolution, PackedLayer, pack_dense, pack_sparse
 from tvm_sparse.plan.pack_rows import pack_rows
@@ -37,6 +38,7 @@ def lower_conv2d(lowering: Lowering, call: relax.Call) -> Columns | relax.Expr:
         target = x.geometry
     else:
         target = choose_geometry(out_shape[0], *out_shape[2:], lowering.emitter.lanes)
+        x = align(lowering, x, target, window)
     return _column_layer(lowering, call, layer, x, target, out_shape, False)
 
 
@@ -50,6 +52,27 @@ def lower_linear(lowering: Lowering, call: relax.Call) -> Columns | relax.Expr:
         return _row_layer(lowering, call, layer, out_shape)
     x = lowering.to_token_columns(call.args[0])
     return _column_layer(lowering, call, layer, x, x.geometry, out_shape, True)
+
+
+# Cycles to move one pixel of one channel into another geometry.
+_MOVE_CYCLES = 1.3
+
+
+def align(lowering: Lowering, x: Columns, target: Geometry, window: Window) -> Columns:
+    """Relayout the input of a window where its lanes lie so differently that building the windows would cost more."""
+    if window.stride == (1, 1):
+        return x
+    source = x.geometry
+    tile = (1, 1)
+    aligned = Geometry(source.batch, source.height, source.width, source.lanes, target.grid, tile)
+    tile = (
+        max(r for r in range(1, 8) if aligned.sub_height % r == 0),
+        max(v for v in range(1, 3) if aligned.sub_width % v == 0),
+    )
+    aligned = replace(aligned, tile=tile)
+    before = halo_program(source, target, window, x.channels).cycles
+    after = halo_program(aligned, target, window, x.channels).cycles + _MOVE_CYCLES * source.pixels
+    return lowering.emitter.with_geometry(x, aligned) if after < before else x
 
 
 def _few_rows(lowering: Lowering, x: relax.Expr, rows: int) -> bool:
@@ -101,7 +124,9 @@ def _column_layer(
 def _row_layer(
     lowering: Lowering, call: relax.Call, layer: Convolution, out_shape: tuple[int, ...]
 ) -> relax.Expr:
-    choice = choose_format(lowering.context.plan, str(call.attrs["name"]), layer, None, None, lowering.context.isa)
+    choice = choose_format(
+        lowering.context.plan, str(call.attrs["name"]), layer, None, None, lowering.context.isa
+    )
     packed = pack_rows(
         layer, prod(out_shape[:-1]), len(out_shape), choice.format == "unstructured", lowering.context.isa
     )
@@ -114,14 +139,16 @@ def _row_layer(
 
 
 def _single_pixels(
-    lowering: Lowering, call: relax.Call, layer: Convolution, x_shape: tuple[int, ...], out_shape: tuple[int, ...]
+    lowering: Lowering,
+    call: relax.Call,
+    layer: Convolution,
+    x_shape: tuple[int, ...],
+    out_shape: tuple[int, ...],
 ) -> Columns | relax.Expr:
     """A convolution on images of one pixel is a linear layer on the batch: only its centre tap counts."""
     top, left = layer.window.padding[:2]
     (dy, dx), (kh, kw) = layer.window.dilation, layer.window.kernel
-    centre = [
-        (ky, kx) for ky in range(kh) for kx in range(kw) if ky * dy == top and kx * dx == left
-    ]
+    centre = [(ky, kx) for ky in range(kh) for kx in range(kw) if ky * dy == top and kx * dx == left]
     weight = np.zeros((layer.weight.shape[0], x_shape[1]), np.float32)
     per_group, rows_per_group = layer.weight.shape[1], layer.weight.shape[0] // layer.groups
     for ky, kx in centre:
@@ -129,7 +156,13 @@ def _single_pixels(
             rows = slice(group * rows_per_group, (group + 1) * rows_per_group)
             weight[rows, group * per_group : (group + 1) * per_group] += layer.weight[rows, :, ky, kx]
     linear = Convolution(
-        weight[:, :, None, None], layer.bias, Window((1, 1)), 1, layer.activation, layer.slopes, layer.residual
+        weight[:, :, None, None],
+        layer.bias,
+        Window((1, 1)),
+        1,
+        layer.activation,
+        layer.slopes,
+        layer.residual,
     )
     emitter = lowering.emitter
 
@@ -141,7 +174,9 @@ def _single_pixels(
     shape = (out_shape[0], out_shape[1])
     arguments: list[relax.Expr | np.ndarray]
     if x_shape[0] * 2 <= emitter.lanes:
-        choice = choose_format(lowering.context.plan, str(call.attrs["name"]), linear, None, None, lowering.context.isa)
+        choice = choose_format(
+            lowering.context.plan, str(call.attrs["name"]), linear, None, None, lowering.context.isa
+        )
         packed = pack_rows(linear, x_shape[0], 2, choice.format == "unstructured", lowering.context.isa)
         arguments = [x, *residual, *packed.arrays]
         out = emitter.kernel(packed.kernel, arguments, shape)

@@ -12,6 +12,7 @@ from tvm_sparse.plan.pack_columns import Convolution, pack_max_pool, pack_sparse
 from tvm_sparse.schedules.cpu import relayout as kernels
 
 from ..ops import static_shape, window_of
+from .layers import align
 from .to_columns import Columns, Lowering, Result, handles
 
 
@@ -27,6 +28,7 @@ def lower_pool(lowering: Lowering, call: relax.Call) -> Result:
     )
     window = _padded_to(window, x.geometry, shape[2:])
     target = choose_geometry(shape[0], *shape[2:], lowering.emitter.lanes)
+    x = align(lowering, x, target, window)
     if call.op.name == "relax.nn.max_pool2d":
         packed = pack_max_pool(window, x.geometry, target, x.channels, lowering.context.isa)
         out = lowering.emitter.kernel(packed.kernel, [x.value, *packed.arrays], target.shape(x.channels))
@@ -38,7 +40,9 @@ def lower_pool(lowering: Lowering, call: relax.Call) -> Result:
     out = lowering.emitter.kernel(packed.kernel, [x.value, *packed.arrays], target.shape(x.channels))
     counts = _counts(window, x.geometry, shape[2:], bool(attrs.count_include_pad), attrs)
     if (counts != area).any():
-        scale = target.pack(np.broadcast_to(area / counts, (shape[0], 1, *counts.shape)).astype(np.float32), 1.0)
+        scale = target.pack(
+            np.broadcast_to(area / counts, (shape[0], 1, *counts.shape)).astype(np.float32), 1.0
+        )
         out = lowering.emitter.emit(relax.op.multiply(out, relax.const(scale)))
     return Columns(out, target, x.channels, shape, False)
 
@@ -47,15 +51,16 @@ def _padded_to(window: Window, source: Geometry, size: tuple[int, ...]) -> Windo
     """Padding at the bottom and right such that the window gives the size (ceil mode reads further)."""
     top, left, bottom, right = window.padding
     need = [
-        (size[i] - 1) * window.stride[i] + (window.kernel[i] - 1) * window.dilation[i] + 1
-        for i in range(2)
+        (size[i] - 1) * window.stride[i] + (window.kernel[i] - 1) * window.dilation[i] + 1 for i in range(2)
     ]
     bottom = max(bottom, need[0] - source.height - top)
     right = max(right, need[1] - source.width - left)
     return Window(window.kernel, window.stride, window.dilation, (top, left, bottom, right))
 
 
-def _counts(window: Window, source: Geometry, size: tuple[int, ...], include: bool, attrs: object) -> np.ndarray:
+def _counts(
+    window: Window, source: Geometry, size: tuple[int, ...], include: bool, attrs: object
+) -> np.ndarray:
     """Pixels that each window of an average counts, ``[height, width]``."""
     padding = [int(p) for p in attrs.padding]  # type: ignore[attr-defined]
     top, left, bottom, right = padding if len(padding) == 4 else padding * 2
