@@ -74,7 +74,9 @@ class AttentionColumns:
             with T.serial(0, key_panels) as key_panel:
                 place = T.bind(image * key_panels + key_panel)
                 keys = T.bind(as_long(place * table.scalar("key_panel") + head * depth * key_lanes))
-                self._scores(isa, table, q, k, mask, scale, scores, highest, query, keys, image, key_panel, key_lanes, depth)
+                self._scores(
+                    isa, table, q, k, mask, scale, scores, highest, query, keys, image, key_panel, key_lanes, depth
+                )
             with T.serial(0, key_panels * key_lanes) as key:
                 for s in range(self.vectors):
                     at = as_long(key * width + s * lanes)

@@ -12,7 +12,7 @@ import numpy as np
 from tvm.script.ir_builder import tirx as T
 
 from . import math
-from .ir import Flat, broadcast, constant
+from .ir import Flat, bind_lets, broadcast, constant
 
 PARAMETERS = 4
 
@@ -93,7 +93,7 @@ def emit_activation(kind: str, value, numbers: Flat, channels, row, lanes: int):
     if kind == "prelu":
         slope = broadcast(numbers[channels * 2 + PARAMETERS + row], lanes)
         return T.max(value, constant(0.0, lanes)) + slope * T.min(value, constant(0.0, lanes))
-    return _FUNCTIONS[kind](value)
+    return bind_lets(_FUNCTIONS[kind](T.bind(value)))
 
 
 _FUNCTIONS = {

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
-from tvm.tirx import PrimFunc
+from tvm.tirx import Let, PrimFunc
 
 
 class Flat:
@@ -154,6 +154,17 @@ def broadcast(value, lanes: int):
 def constant(value: float, lanes: int):
     """A vector constant."""
     return broadcast(T.float32(value), lanes)
+
+
+def bind_lets(value):
+    """Turn the let bindings around an expression into statements; the rest of the expression is returned.
+
+    TVM's simplifier takes time exponential in the depth of nested lets (a minute for a few GELUs).
+    """
+    while isinstance(value, Let):
+        T.bind(value.value, var=value.var)
+        value = value.body
+    return value
 
 
 def as_int(value):

@@ -12,7 +12,7 @@ Tokens and batch items are images of height 1. This is the only place that knows
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from math import log2
 
 import numpy as np
@@ -162,7 +162,7 @@ class Geometry:
         return np.ascontiguousarray(split[:, panel, :, vector, lane].transpose(2, 3, 0, 1))
 
 
-@lru_cache(maxsize=None)
+@cache
 def choose_geometry(batch: int, height: int, width: int, lanes: int) -> Geometry:
     """Choose lanes and tile for images of a size.
 

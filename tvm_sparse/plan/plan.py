@@ -111,7 +111,8 @@ class Plan:
         wrong = {n: f for n, f in overrides.items() if f not in FORMATS}
         if wrong:
             name, value = next(iter(wrong.items()))
-            raise TvmSparseError(f"{path}: layer {name!r} has the unknown format {value!r}; known: {', '.join(FORMATS)}")
+            known = ", ".join(FORMATS)
+            raise TvmSparseError(f"{path}: layer {name!r} has the unknown format {value!r}; known: {known}")
         return Plan(
             data.get("sparsity", "auto"),
             data.get("threshold", 0.5),

@@ -17,8 +17,8 @@ from .ops import DEPTH_TO_SPACE, make_layer, static_shape
 class DecomposeTransposedConvolution:
     """Rewrite ``conv2d_transpose`` with constant weights.
 
-    Output pixel ``q = s * j + r`` (before cropping the padding) reads the taps ``r, r + s, ...`` of the kernel: for each
-    of the ``s * s`` remainders a convolution of stride 1 with ``ceil(k / s)`` taps. All of them are one convolution
+    Output pixel ``q = s * j + r`` (before cropping the padding) reads the taps ``r, r + s, ...`` of the kernel: for
+    each of the ``s * s`` remainders a convolution of stride 1 with ``ceil(k / s)`` taps. All are one convolution
     with ``s * s`` times the channels; nothing is multiplied with inserted zeros.
     """
 
