@@ -41,6 +41,8 @@ def phases(context: CompileContext) -> list[Phase]:
         (
             "loops",
             [
+                relax.backend.DispatchSampling(),
+                relax.backend.DispatchSortScan(),
                 relax.transform.LegalizeOps(),
                 relax.transform.AnnotateTIROpPattern(),
                 relax.transform.FoldConstant(),
