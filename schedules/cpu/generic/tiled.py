@@ -11,6 +11,7 @@ import contextlib
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 
 from tvm import tirx
 from tvm.ir import Expr, TensorLoad
@@ -19,7 +20,7 @@ from tvm.tirx import Var
 
 from ..isa import Isa
 from .emit import MIN_PARALLEL_WORK, alloc, build, local_buffer, nested, stage_strided, tile_start, tile_width, tiles
-from .flat import accesses, flatten, fuse_adjacent, linear, offset_of
+from .flat import accesses, flat_index, flatten, fuse_adjacent, linear, offset_of
 from .groups import Group, fuse_shared, make_groups
 from .inline import cost, inline
 from .nest import Axis, Program, Stage, Store, const, make_load, replace_loads, shape_of, substitute, volume
@@ -57,7 +58,7 @@ def tiled(program: Program, isa: Isa) -> tirx.PrimFunc | None:
     else:
         groups = make_groups(program)
     private = [buffer for group in groups for buffer in group.private]
-    outer = [buffer for buffer in program.locals if buffer not in private]
+    outer = _flat_locals(groups, [buffer for buffer in program.locals if buffer not in private])
     emitters = [GroupEmitter(group, isa) for group in groups]
 
     def emit() -> None:
@@ -67,6 +68,30 @@ def tiled(program: Program, isa: Isa) -> tirx.PrimFunc | None:
             emitter.emit()
 
     return build(program, emit)
+
+
+def _flat_locals(groups: list[Group], buffers: list[Var]) -> list[Var]:
+    """Give intermediates that several groups share one dimension.
+
+    Later passes shrink an allocation to the region that its indices reach, dimension by dimension: offsets along the
+    last dimension would be cut off.
+    """
+    flat = {buffer: local_buffer(prod(shape_of(buffer)), str(buffer.dtype), buffer.name) for buffer in buffers}
+
+    def load(old: TensorLoad) -> Expr:
+        if old.source not in flat:
+            return old
+        return make_load(flat[old.source], [flat_index(old.source, old.indices)])
+
+    for group in groups:
+        for stage in group.stages:
+            for store in [*stage.stores, *stage.init]:
+                store.value = replace_loads(store.value, load)
+                store.indices = [replace_loads(index, load) for index in store.indices]
+                if store.buffer in flat:
+                    store.indices = [flat_index(store.buffer, store.indices)]
+                    store.buffer = flat[store.buffer]
+    return list(flat.values())
 
 
 @dataclass
