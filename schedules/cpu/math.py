@@ -242,6 +242,44 @@ def expm1(x: Expr) -> Expr:
     return s.result(tirx.Select(x < s.f32(88.37), y, x + s.f32(math.inf)))
 
 
+def cosh(x: Expr) -> Expr:
+    """Hyperbolic cosine within 4 ulp; infinite above 89.4.
+
+    Parameters
+    ----------
+    x : Expr
+        float32, any lanes.
+
+    Returns
+    -------
+    Expr
+        float32 of the same lanes.
+    """
+    s = _Scope(x)
+    half = s.let(exp(s.let(tirx.abs(x) - s.f32(math.log(2.0)))))
+    return s.result(half + s.f32(0.25) / half)
+
+
+def sinh(x: Expr) -> Expr:
+    """Hyperbolic sine within 6 ulp, also near zero; infinite above 88.37.
+
+    Parameters
+    ----------
+    x : Expr
+        float32, any lanes.
+
+    Returns
+    -------
+    Expr
+        float32 of the same lanes.
+    """
+    s = _Scope(x)
+    x = s.let(x)
+    e = s.let(expm1(s.let(tirx.abs(x))))
+    y = s.let(s.f32(0.5) * (e + tirx.Select(e < s.f32(1e30), e / (e + s.f32(1.0)), s.f32(1.0))))
+    return s.result(tirx.Select(x < s.f32(0.0), s.f32(0.0) - y, y))
+
+
 def log(x: Expr) -> Expr:
     """Natural logarithm, within 2 ulp, also of denormals; -inf at zero, NaN below.
 

@@ -18,6 +18,8 @@ _UNARY: dict[str, Callable[[Expr], Expr]] = {
     "tirx.tanh": fast.tanh,
     "tirx.sigmoid": fast.sigmoid,
     "tirx.erf": fast.erf,
+    "tirx.cosh": fast.cosh,
+    "tirx.sinh": fast.sinh,
 }
 
 

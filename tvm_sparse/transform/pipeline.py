@@ -49,8 +49,8 @@ def phases(context: CompileContext) -> list[Phase]:
                 relax.transform.FuseOps(),
                 relax.transform.FuseTIR(),
                 relax.transform.DeadCodeElimination(),
-                FastMath(),
                 ScheduleCPU(context.isa),
+                FastMath(),
             ],
         ),
         # 4. Memory planned; bytecode of the virtual machine.

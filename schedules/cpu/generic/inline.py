@@ -95,6 +95,9 @@ def _worthwhile(program: Program, stage: Stage, consumers: list[Stage]) -> bool:
     if isinstance(value, tirx.Cast) and isinstance(value.value, TensorLoad):
         return True
     price, nodes = cost(value), _nodes(value)
+    if price >= _CALL_COST and any(cost(s.value) >= _CALL_COST for consumer in consumers for s in consumer.stores):
+        # FastMath nests the polynomials of nested calls, and the code generator's time grows with the nesting.
+        return False
     for consumer in consumers:
         uses = [ld for s in consumer.stores for ld in loads([*s.indices, s.value]) if ld.source.same_as(buffer)]
         if nodes * len(uses) + sum(_nodes(s.value) for s in consumer.stores) > _MAX_NODES:

@@ -69,6 +69,9 @@ def _rms_norm(rewriter: Rewriter, _variable: relax.Var, value: relax.Expr) -> re
         return None
     shape = shape_of(x)
     assert shape is not None
+    if len(axes) == len(shape):
+        # TVM's legalisation of rms_norm needs an axis that is not reduced.
+        return None
     weight = tensor(np.ones([shape[axis] for axis in axes], dtype_of(x)))
     return relax.op.nn.rms_norm(x, weight, axes=[axis - len(shape) for axis in axes], epsilon=epsilon)
 
