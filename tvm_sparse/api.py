@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ import tvm
 
 from tvm_sparse import __version__
 from tvm_sparse.build.link import build_library
+from tvm_sparse.build.pass_names import check_pass_config, check_pass_names
 from tvm_sparse.build.target import make_target
 from tvm_sparse.errors import TvmSparseError
 from tvm_sparse.frontend import import_model
 from tvm_sparse.plan.plan import Plan
-from tvm_sparse.runtime.files import atomic_write
+from tvm_sparse.runtime import threads
+from tvm_sparse.runtime.files import atomic_write, writable_target
 from tvm_sparse.runtime.package import Package
 from tvm_sparse.schedules.cpu.isa import Isa
 from tvm_sparse.transform.context import CompileContext
@@ -106,11 +108,27 @@ def compile(
     if unknown:
         raise TvmSparseError(f"cannot dump {', '.join(unknown)}; known: asm, ll, tir, relax")
     step = progress or (lambda _name: None)
+    # Everything that can be wrong with the options is found before the work begins.
+    if num_threads is not None:
+        threads.resolve(num_threads)
+    if output is not None:
+        for path in (Path(output), *(_dump_path(Path(output), name) for name in dump_code)):
+            writable_target(path)
     resolved = make_target(target)
     plan = _make_plan(sparsity, sparsity_threshold, sparse_format)
+    context = CompileContext(resolved, Isa.from_target(resolved), plan)
+    check_pass_config(dict(pass_config or {}))
+    check_pass_names(
+        context,
+        disabled_passes=disabled_passes,
+        print_ir_before=print_ir_before,
+        print_ir_after=print_ir_after,
+    )
     step("import")
     imported = import_model(model, input_shapes=input_shapes, model_format=model_format)
-    context = CompileContext(resolved, Isa.from_target(resolved), plan)
+    # A plain shared library is the whole model: its weights stay inside.
+    if output is None or Path(output).suffix != ".so":
+        context.weights = []
     times = PassTimes()
     instruments = [PrintIR(print_ir_before, print_ir_after), *([times] if print_pass_times else [])]
     with tvm.transform.PassContext(
@@ -148,6 +166,7 @@ def compile(
                     "plan": plan.to_json(),
                     "num_threads": num_threads,
                 },
+                context.weights or (),
             )
             for name in dump_code:
                 _dump(name, path, lowered, executable)
@@ -166,10 +185,15 @@ def compile(
 
 def _make_plan(sparsity: str | Plan, threshold: float, sparse_format: str) -> Plan:
     if isinstance(sparsity, Plan):
-        return sparsity
+        # The caller's plan stays as it is, to be used again.
+        return replace(sparsity, layers=[])
     if sparsity in ("auto", "off"):
         return Plan(sparsity, threshold, sparse_format)
     return Plan.read(sparsity)
+
+
+def _dump_path(output: Path, name: str) -> Path:
+    return output.with_name(f"{output.name}.{name}")
 
 
 def _dump(name: str, path: Path, lowered: tvm.IRModule, executable: Any) -> None:
@@ -182,7 +206,7 @@ def _dump(name: str, path: Path, lowered: tvm.IRModule, executable: Any) -> None
     else:
         sources = [m for m in executable.mod.imports if m.kind == "llvm"]
         text = "\n".join(m.inspect_source(name) for m in sources)
-    with atomic_write(path.with_name(f"{path.name}.{name}")) as file:
+    with atomic_write(_dump_path(path, name)) as file:
         file.write(text.encode())
 
 

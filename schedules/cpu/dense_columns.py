@@ -29,6 +29,11 @@ class DenseColumnsKernel:
     activation: str = "clip"
     residual: bool = False
 
+    @property
+    def shared_argument(self) -> int | None:
+        """Position of the argument that the output may overwrite: the residual is read before any sum is stored."""
+        return 1 if self.residual else None
+
     def symbol(self, isa: Isa) -> str:
         """Name of the compiled function."""
         source = "window" if self.halo else "panel"
@@ -104,14 +109,18 @@ class DenseColumnsKernel:
                 with T.Then():
                     for s, accumulator in enumerate(accumulators[i]):
                         accumulator.set(accumulator.value + output.load_vector(y + s * lanes))
+            if residual is not None:
+                with T.If(block.first == 1):
+                    with T.Then():
+                        for s, accumulator in enumerate(accumulators[i]):
+                            accumulator.set(accumulator.value + residual.load_vector(y + s * lanes))
             with T.If(block.last == 1):
                 with T.Then():
-                    for s, accumulator in enumerate(accumulators[i]):
-                        value = accumulator.value
-                        if residual is not None:
-                            value = value + residual.load_vector(y + s * lanes)
+                    for accumulator in accumulators[i]:
                         accumulator.set(
-                            emit_activation(self.activation, value, numbers, channels, row + i, lanes)
+                            emit_activation(
+                                self.activation, accumulator.value, numbers, channels, row + i, lanes
+                            )
                         )
             for s, accumulator in enumerate(accumulators[i]):
                 output.store_vector(y + s * lanes, accumulator.value)

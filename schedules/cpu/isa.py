@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import tvm
 
@@ -23,6 +23,8 @@ class Isa:
         Vector registers.
     features : tuple of str
         CPU features, as ``/proc/cpuinfo`` names them, that compiled code may use.
+    l1_bytes, l2_bytes : int
+        First-level data cache and second-level cache of one core.
     """
 
     name: str
@@ -30,6 +32,8 @@ class Isa:
     lanes: int
     registers: int
     features: tuple[str, ...]
+    l1_bytes: int = 32 * 1024
+    l2_bytes: int = 512 * 1024
 
     @staticmethod
     def from_target(target: tvm.target.Target) -> Isa:
@@ -46,17 +50,37 @@ class Isa:
             The widest instruction set that the target's features allow.
         """
         triple = str(target.attrs.get("mtriple", ""))
-        if "aarch64" in triple or "arm64" in triple:
-            return NEON
-        features = {str(name) for name in tvm.get_global_func("target.llvm_get_cpu_features")(target)}
-        if {"avx512f", "avx512vl", "avx512dq", "avx512bw"} <= features:
-            return AVX512
-        if {"avx2", "fma"} <= features:
-            return AVX2
-        return NEON if "neon" in features else GENERIC
+        caches = _CACHES.get(str(target.attrs.get("mcpu", "")))
+        isa = NEON if "aarch64" in triple or "arm64" in triple else _by_features(target)
+        return isa if caches is None else replace(isa, l1_bytes=caches[0] * 1024, l2_bytes=caches[1] * 1024)
+
+
+def _by_features(target: tvm.target.Target) -> Isa:
+    features = {str(name) for name in tvm.get_global_func("target.llvm_get_cpu_features")(target)}
+    if {"avx512f", "avx512vl", "avx512dq", "avx512bw"} <= features:
+        return AVX512
+    if {"avx2", "fma"} <= features:
+        return AVX2
+    return NEON if "neon" in features else GENERIC
 
 
 AVX512 = Isa("avx512", "x86_64", 16, 32, ("avx2", "fma", "avx512f", "avx512vl", "avx512dq", "avx512bw"))
 AVX2 = Isa("avx2", "x86_64", 8, 16, ("avx2", "fma"))
 NEON = Isa("neon", "aarch64", 4, 32, ("asimd",))
 GENERIC = Isa("generic", "x86_64", 4, 16, ())
+
+# KiB of first-level data and second-level cache of a core, by LLVM's name of the CPU.
+_CACHES = {
+    **dict.fromkeys(("haswell", "broadwell", "skylake"), (32, 256)),
+    **dict.fromkeys(("skylake-avx512", "cascadelake", "cooperlake"), (32, 1024)),
+    **dict.fromkeys(("icelake-client", "tigerlake", "rocketlake"), (48, 512)),
+    "icelake-server": (48, 1280),
+    **dict.fromkeys(("alderlake", "raptorlake", "meteorlake"), (48, 1280)),
+    **dict.fromkeys(("sapphirerapids", "emeraldrapids", "graniterapids", "graniterapids-d"), (48, 2048)),
+    **dict.fromkeys(("znver1", "znver2", "znver3"), (32, 512)),
+    "znver4": (32, 1024),
+    "znver5": (48, 1024),
+    **dict.fromkeys(("neoverse-n1", "neoverse-v1", "neoverse-n2", "neoverse-v2"), (64, 1024)),
+    "cortex-a72": (32, 1024),
+    "cortex-a76": (64, 512),
+}

@@ -5,7 +5,9 @@ multiply-adds, integer shifts, selects and at most one division, so it compiles 
 Intermediate values are bound with ``tirx.Let``: without that the expression would grow exponentially.
 
 All coefficients are minimax fits (Lawson's iteration, weighted for relative error) of the functions named beside
-them. A NaN operand gives NaN: clamps are written ``select(x < c, c, x)``, which keeps it and is one instruction.
+them. A NaN operand gives NaN: clamps are written ``max(c, x)``, compiled to ``c > x ? c : x``, which keeps it and is
+one instruction. They are no selects: TVM's simplifier assumes each select's condition with all bound values inlined,
+which takes time exponential in the length of a chain of them.
 """
 
 from __future__ import annotations
@@ -113,11 +115,11 @@ class _Scope:
 
     def at_most(self, x: Expr, limit: float) -> Expr:
         """min(x, limit) that keeps NaN; ``x`` should be bound."""
-        return tirx.Select(self.f32(limit) < x, self.f32(limit), x)
+        return tirx.Min(self.f32(limit), x)
 
     def at_least(self, x: Expr, limit: float) -> Expr:
         """max(x, limit) that keeps NaN; ``x`` should be bound."""
-        return tirx.Select(x < self.f32(limit), self.f32(limit), x)
+        return tirx.Max(self.f32(limit), x)
 
     def exp_parts(self, x: Expr) -> tuple[Expr, Expr, Expr]:
         """Split x = n ln2 + r; return n (in the low bits of a float), r, and exp(r) - 1 as bound values."""
@@ -461,7 +463,7 @@ def softplus(x: Expr) -> Expr:
     """
     s = _Scope(x)
     x = s.let(x)
-    positive = tirx.Select(x < s.f32(0.0), s.f32(0.0), x)
+    positive = s.at_least(x, 0.0)
     magnitude = s.let(s.f32(0.0) - tirx.abs(x))
     return s.result(positive + log1p_unit(exp_nonpositive(magnitude)))
 
@@ -504,7 +506,7 @@ def elu(x: Expr, alpha: float = 1.0) -> Expr:
     """
     s = _Scope(x)
     x = s.let(x)
-    negative = s.let(tirx.Select(s.f32(0.0) < x, s.f32(0.0), x))
+    negative = s.let(s.at_most(x, 0.0))
     return s.result(tirx.Select(s.f32(0.0) < x, x, s.f32(alpha) * expm1(negative)))
 
 

@@ -45,6 +45,11 @@ class SparseColumns:
     activation: str = "clip"
     residual: bool = False
 
+    @property
+    def shared_argument(self) -> int | None:
+        """Position of the argument that the output may overwrite: the residual is read before any sum is stored."""
+        return 1 if self.residual else None
+
     def symbol(self, isa: Isa) -> str:
         """Name of the compiled function."""
         source = "window" if self.halo else "panel"
@@ -104,17 +109,20 @@ class SparseColumns:
         count = tile_rows * tile_columns
         accumulators = registers(count, lanes)
         channels = table.scalar("channels_out")
+        y = T.bind(as_long(block.output + channel * table.scalar("output_channel")))
         start = T.bind(numbers[channel + channels * (1 - block.first)])
         for accumulator in accumulators:
             accumulator.set(broadcast(start, lanes))
-
         base, pitch = as_long(block.base), as_long(block.pitch)
         if not self.halo:
             # The next block's activations follow this block's in memory: each row fetches some lines of them.
             lines = T.bind(table.at("prefetch", block.index))
-            ahead = T.bind(base + as_long(table.at("block", block.index * 4 + 1) * table.scalar("input_channel")))
-            with T.serial(0, lines) as line:
-                prefetch(block.source, ahead + as_long((number * lines + line) * 16))
+            with T.If(lines > 0):
+                with T.Then():
+                    distance = table.at("block", block.index * 4 + 1) * table.scalar("input_channel")
+                    ahead = T.bind(base + as_long(distance))
+                    with T.serial(0, lines) as line:
+                        prefetch(block.source, ahead + as_long((number * lines + line) * 16))
 
         def multiply(position, weight) -> None:
             origin = T.bind(base + as_long(offsets[position]))
@@ -130,17 +138,19 @@ class SparseColumns:
         rest = T.bind(at + as_long(quads * QUAD))
         for i, weight in enumerate(self._weights(isa, values, rest, tail, indices)):
             multiply(rest + i, weight)
-        y = T.bind(as_long(block.output + channel * table.scalar("output_channel")))
         with T.If(block.first == 0):
             with T.Then():
                 for s, accumulator in enumerate(accumulators):
                     accumulator.set(accumulator.value + output.load_vector(y + s * lanes))
+        if residual is not None:
+            with T.If(block.first == 1):
+                with T.Then():
+                    for s, accumulator in enumerate(accumulators):
+                        accumulator.set(accumulator.value + residual.load_vector(y + s * lanes))
         with T.If(block.last == 1):
             with T.Then():
                 for s, accumulator in enumerate(accumulators):
                     value = accumulator.value
-                    if residual is not None:
-                        value = value + residual.load_vector(y + s * lanes)
                     accumulator.set(emit_activation(self.activation, value, numbers, channels, channel, lanes))
         for s, accumulator in enumerate(accumulators):
             output.store_vector(y + s * lanes, accumulator.value)

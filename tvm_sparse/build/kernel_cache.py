@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tempfile
@@ -13,16 +14,10 @@ from pathlib import Path
 import tvm
 
 import tvm_sparse
+from tvm_sparse.errors import TvmSparseError
+from tvm_sparse.runtime.cache import cache_folder
 from tvm_sparse.schedules.cpu.isa import Isa
 from tvm_sparse.transform.context import Kernel
-
-
-def cache_directory() -> Path:
-    """Where compiled kernels are kept: ``TVM_SPARSE_CACHE``, else the user's cache directory."""
-    configured = os.environ.get("TVM_SPARSE_CACHE")
-    if configured:
-        return Path(configured)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tvm-sparse"
 
 
 def kernel_objects(
@@ -49,38 +44,58 @@ def kernel_objects(
     list of Path
         One object file per kernel.
     """
-    directory = cache_directory() / "kernels"
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        directory = Path(tempfile.gettempdir()) / f"tvm-sparse-kernels-{os.getuid()}"
-        directory.mkdir(parents=True, exist_ok=True)
+    directory = cache_folder("kernels")
 
     def provide(kernel: Kernel) -> Path:
         symbol = kernel.symbol(isa)
         key = f"{symbol} {target} {tvm.__version__} {_sources()}"
-        path = directory / f"{symbol}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.o"
-        if not path.exists():
+        stem = f"{symbol}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+        cached = _find(directory, stem)
+        if cached is None:
             if progress:
                 progress(symbol)
-            _compile(kernel, isa, target, path)
-        return path
+            cached = _compile(kernel, isa, target, directory, stem)
+        return cached
 
     # LLVM compiles outside of the interpreter's lock, so kernels compile side by side.
     with ThreadPoolExecutor(max_workers=max(1, os.cpu_count() or 1)) as pool:
         return list(pool.map(provide, kernels))
 
 
-def _compile(kernel: Kernel, isa: Isa, target: tvm.target.Target, path: Path) -> None:
+def _find(directory: Path, stem: str) -> Path | None:
+    """An intact object file; damaged ones are dropped.
+
+    The file's name ends with the hash of its content, so that what a crash or a full disk left is not linked, and
+    processes that compile one kernel at once leave files of their own where their code differs.
+    """
+    for path in directory.glob(f"{stem}-*.o"):
+        with contextlib.suppress(OSError):
+            if path.name == _name(stem, path.read_bytes()):
+                return path
+            path.unlink()
+    return None
+
+
+def _name(stem: str, content: bytes) -> str:
+    return f"{stem}-{hashlib.sha256(content).hexdigest()[:32]}.o"
+
+
+def _compile(kernel: Kernel, isa: Isa, target: tvm.target.Target, directory: Path, stem: str) -> Path:
     executable = tvm.compile(kernel.build(isa), target=target)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".o")
-    os.close(handle)
+    temporary = None
     try:
+        # Written beside the cached ones and renamed: other processes see it whole or not at all.
+        handle, temporary = tempfile.mkstemp(dir=directory, suffix=".o")
+        os.close(handle)
         executable.mod.write_to_file(temporary)
+        path = directory / _name(stem, Path(temporary).read_bytes())
         os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        return path
+    except OSError as error:
+        raise TvmSparseError(f"cannot write a kernel to '{directory}': {error.strerror or error}") from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
 
 
 @lru_cache(maxsize=1)

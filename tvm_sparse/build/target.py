@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import shlex
@@ -12,6 +13,9 @@ from typing import Any
 import tvm
 
 from tvm_sparse.errors import TvmSparseError
+
+# First parts of the triples for which there are kernels.
+_MACHINES = ("x86_64", "amd64", "aarch64", "arm64")
 
 
 def make_target(target: str | Mapping[str, Any] | tvm.target.Target | None) -> tvm.target.Target:
@@ -34,34 +38,60 @@ def make_target(target: str | Mapping[str, Any] | tvm.target.Target | None) -> t
         If the target is not understood or not an LLVM target.
     """
     if isinstance(target, tvm.target.Target):
+        if target.kind.name != "llvm":
+            raise TvmSparseError(f"target {target.kind.name!r} is not supported; use 'llvm'")
+        _check_cpu(target.attrs.get("mtriple"), target.attrs.get("mcpu"))
         return target
     description = _describe(target)
     if description.get("kind") != "llvm":
         raise TvmSparseError(f"target {description.get('kind')!r} is not supported; use 'llvm'")
+    if isinstance(description.get("mtriple", ""), str) and isinstance(description.get("mcpu", ""), str):
+        _check_cpu(description.get("mtriple"), description.get("mcpu"))
     if "mcpu" not in description and "mtriple" not in description:
         description["mcpu"] = str(tvm.get_global_func("tvm.codegen.llvm.GetHostCPUName")())
     description.setdefault("num-cores", os.cpu_count() or 1)
     try:
         return tvm.target.Target(description)
-    except (ValueError, TypeError, tvm.TVMError) as error:
+    except (ValueError, TypeError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise TvmSparseError(f"target {description} is not understood: {reason}") from error
 
 
-def _describe(target: str | Mapping[str, Any] | None) -> dict[str, Any]:
+def _check_cpu(triple: str | None, cpu: str | None) -> None:
+    """Refuse a machine or CPU that LLVM doesn't know: it would warn and take another, or crash on the machine."""
+    if triple is not None and triple.split("-")[0] not in _MACHINES:
+        raise TvmSparseError(f"mtriple {triple!r} names no supported machine; known: {', '.join(_MACHINES)}")
+    if cpu is None:
+        return
+    triple = triple or str(tvm.get_global_func("tvm.codegen.llvm.GetDefaultTargetTriple")())
+    if tvm.get_global_func("target.llvm_is_valid_cpu")(cpu, triple):
+        return
+    machine = tvm.target.Target({"kind": "llvm", "mtriple": triple})
+    known = [str(name) for name in tvm.get_global_func("target.llvm_get_cpu_archlist")(machine)]
+    near = difflib.get_close_matches(cpu, known, n=5)
+    similar = f"; similar ones: {', '.join(near)}" if near else ""
+    raise TvmSparseError(f"mcpu {cpu!r} is not a CPU that LLVM knows for {triple}{similar}")
+
+
+def _describe(target: Any) -> dict[str, Any]:
     if target is None:
         return {"kind": "llvm"}
     if isinstance(target, Mapping):
         return dict(target)
+    if not isinstance(target, str):
+        raise TvmSparseError(f"a target is text, a mapping or a tvm Target, not {type(target).__name__}")
     text = target.strip()
-    if text.endswith(".json") and Path(text).is_file():
-        text = Path(text).read_text()
+    if text.endswith(".json"):
+        text = _read(Path(text))
     if text.startswith("{"):
         try:
             return dict(json.loads(text))
         except ValueError as error:
             raise TvmSparseError(f"target is not valid JSON: {error}") from error
-    kind, *options = shlex.split(text) or [""]
+    try:
+        kind, *options = shlex.split(text) or [""]
+    except ValueError as error:
+        raise TvmSparseError(f"target {text!r} cannot be parsed: {error}") from error
     description: dict[str, Any] = {"kind": kind}
     for option in options:
         name, equals, value = option.lstrip("-").partition("=")
@@ -70,7 +100,20 @@ def _describe(target: str | Mapping[str, Any] | None) -> dict[str, Any]:
         if name == "mattr":
             description[name] = value.split(",")
         elif name == "num-cores":
+            if not value.isdecimal() or int(value) < 1:
+                raise TvmSparseError(f"target option {option!r} needs a positive integer")
             description[name] = int(value)
         else:
             description[name] = value
     return description
+
+
+def _read(path: Path) -> str:
+    """Text of a JSON file with a target."""
+    try:
+        text = path.read_text().strip()
+    except (OSError, ValueError) as error:
+        raise TvmSparseError(f"target file '{path}' cannot be read: {error}") from error
+    if not text.startswith("{"):
+        raise TvmSparseError(f"target file '{path}' does not hold a JSON object")
+    return text

@@ -99,7 +99,12 @@ class HaloProgram:
 
 @lru_cache(maxsize=256)
 def halo_program(
-    source: Geometry, target: Geometry, window: Window, channels: int, stripe: tuple[int, int] = (1, 1)
+    source: Geometry,
+    target: Geometry,
+    window: Window,
+    channels: int,
+    stripe: tuple[int, int] = (1, 1),
+    compact: bool = False,
 ) -> HaloProgram:
     """Plan how to build the windows of all panels of `target` from vectors of `source`.
 
@@ -116,6 +121,9 @@ def halo_program(
         Channels of the source tensor (panels are ``channels * vectors * lanes`` elements apart).
     stripe : tuple of int
         Panels down and across that share one grid; must divide the target's panels.
+    compact : bool
+        Whether grid rows and columns that no tap reads are left out of the buffer: less memory for windows of large
+        dilation, but shorter runs of copies. Stripes are single panels then.
 
     Returns
     -------
@@ -126,16 +134,27 @@ def halo_program(
         raise ValueError(f"{window} does not turn {source} into {target}")
     if target.panels_down % stripe[0] or target.panels_across % stripe[1]:
         raise ValueError(f"stripes of {stripe} panels do not divide {target}")
+    if compact and stripe != (1, 1):
+        raise ValueError("a compact grid serves a single panel")
     rows, columns = target.tile[0] * stripe[0], target.tile[1] * stripe[1]
     (kh, kw), (sy, sx), (dy, dx) = window.kernel, window.stride, window.dilation
     grid_h, grid_w = (rows - 1) * sy + (kh - 1) * dy + 1, (columns - 1) * sx + (kw - 1) * dx + 1
     phase_h = -(-grid_h // sy)
     lanes = source.lanes
+    # Places in the buffer of grid rows and of grid columns: a vector's is the sum of both.
+    grid_rows, grid_columns = np.arange(grid_h), np.arange(grid_w)
+    row_place, column_place = grid_rows % sy * grid_w * phase_h + grid_rows // sy, grid_columns * phase_h
+    pitch, size = sx * phase_h, sy * grid_w * phase_h
+    if compact:
+        grid_rows, row_place = _used(rows, sy, kh, dy)
+        grid_columns, column_place = _used(columns, sx, kw, dx)
+        pitch, size = len(grid_rows), len(grid_rows) * len(grid_columns)
+        column_place = column_place * pitch
 
     def slot(gy: np.ndarray, gx: np.ndarray) -> np.ndarray:
-        return ((gy % sy) * grid_w + gx) * phase_h + gy // sy
+        return row_place[gy] + column_place[gx]
 
-    gy, gx = (a.reshape(-1) for a in np.meshgrid(np.arange(grid_h), np.arange(grid_w), indexing="ij"))
+    gy, gx = (a.reshape(-1) for a in np.meshgrid(grid_rows, grid_columns, indexing="ij"))
     down, across = target.panels_down // stripe[0], target.panels_across // stripe[1]
     py, px = (a.reshape(-1) for a in np.meshgrid(np.arange(down), np.arange(across), indexing="ij"))
     oy, ox = target.lane_origin
@@ -157,7 +176,7 @@ def halo_program(
     ty, tx = (
         a.reshape(-1) for a in np.meshgrid(np.arange(stripe[0]), np.arange(stripe[1]), indexing="ij")
     )
-    tile_buffer = (tx * target.tile[1] * sx * phase_h + ty * target.tile[0]) * lanes
+    tile_buffer = (tx * target.tile[1] * pitch + ty * target.tile[0]) * lanes
     tile_panel = (py[:, None] * stripe[0] + ty) * target.panels_across + px[:, None] * stripe[1] + tx
     ky, kx = np.meshgrid(np.arange(kh) * dy, np.arange(kw) * dx, indexing="ij")
     return HaloProgram(
@@ -171,9 +190,17 @@ def halo_program(
         tile_buffer=np.tile(tile_buffer, len(py)),
         tile_panel=tile_panel.reshape(-1),
         taps=slot(ky, kx) * lanes,
-        pitch=sx * phase_h * lanes,
-        size=sy * grid_w * phase_h * lanes,
+        pitch=pitch * lanes,
+        size=size * lanes,
     )
+
+
+def _used(count: int, stride: int, taps: int, dilation: int) -> tuple[np.ndarray, np.ndarray]:
+    """Grid rows (or columns) that `count` outputs read, and by row its place: those of a phase follow each other."""
+    used = np.unique(np.arange(count)[:, None] * stride + np.arange(taps) * dilation)
+    place = np.zeros(used[-1] + 1, np.int64)
+    place[used[np.lexsort((used, used % stride))]] = np.arange(len(used))
+    return used, place
 
 
 class _Operations:

@@ -10,7 +10,7 @@ from tvm_sparse.layout.geometry import Geometry
 from tvm_sparse.schedules.cpu.isa import Isa
 
 from .pack_columns import Convolution, part_size
-from .plan import Plan
+from .plan import DEPTHWISE, Plan
 
 
 @dataclass(frozen=True)
@@ -50,20 +50,23 @@ def choose_format(
     isa : Isa
         Instruction set.
     """
-    if layer.depthwise and target is not None:
-        return Choice("depthwise", 1.0, "one input channel a group: every weight is used as it is")
-    density = np.count_nonzero(layer.weight) / max(1, layer.weight.size)
-    speedup = dense_cycles(layer, target, isa) / sparse_cycles(layer, source, target, isa)
     override = plan.overrides.get(name, "auto")
+    if layer.depthwise and target is not None:
+        if override == "dense":
+            return Choice("dense", 1.0, "asked for by the plan")
+        return Choice(DEPTHWISE, 1.0, "one input channel a group: every weight is used as it is")
+    # Not 1 - density: a layer that has exactly the threshold's share must not miss it by rounding.
+    zeros = (layer.weight.size - np.count_nonzero(layer.weight)) / max(1, layer.weight.size)
+    speedup = dense_cycles(layer, target, isa) / sparse_cycles(layer, source, target, isa)
     if override != "auto":
         return Choice(override, speedup if override != "dense" else 1.0, "asked for by the plan")
     if plan.sparsity == "off":
         return Choice("dense", 1.0, "sparsity is off")
-    if 1 - density < plan.threshold:
-        return Choice("dense", 1.0, f"{1 - density:.0%} zeros, below the threshold of {plan.threshold:.0%}")
+    if zeros < plan.threshold:
+        return Choice("dense", 1.0, f"{zeros:.0%} zeros, below the threshold of {plan.threshold:.0%}")
     if plan.sparse_format == "dense" or speedup <= 1:
         return Choice("dense", 1.0, f"sparse would run at {speedup:.2f} times the dense speed")
-    return Choice("unstructured", speedup, f"{1 - density:.0%} zeros")
+    return Choice("unstructured", speedup, f"{zeros:.0%} zeros")
 
 
 def dense_cycles(layer: Convolution, target: Geometry | None, isa: Isa) -> float:

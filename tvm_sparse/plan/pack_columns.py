@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from tvm_sparse.errors import TvmSparseError
 from tvm_sparse.layout.geometry import Geometry
 from tvm_sparse.layout.halo import HaloProgram, Window, halo_program
 from tvm_sparse.layout.table import pack_table
@@ -19,10 +20,10 @@ from tvm_sparse.schedules.cpu.tile import row_sizes
 from tvm_sparse.sparsity.formats.columns import QUAD, UnstructuredColumns
 from tvm_sparse.sparsity.formats.dense import DenseColumns
 
-# Bytes of activations that a K-block of a sparse layer may touch: below the first-level cache's 32 KiB.
-_SPARSE_BLOCK_BYTES = 26 * 1024
+# Share of the first-level cache that a K-block's activations may fill, in sparse layers and in depth-wise ones.
+_BLOCK_SHARE = 0.9
 # The same for a dense layer that reads panels in place.
-_DENSE_BLOCK_BYTES = 32 * 1024
+_DENSE_BLOCK_SHARE = 1.0
 # Bytes of outputs that a chunk accumulates: they stay in the second-level cache from block to block.
 _CHUNK_BYTES = 96 * 1024
 # Tasks below which a layer is also split over output channels, so that every core has work.
@@ -112,9 +113,9 @@ def pack_sparse(layer: Convolution, source: Geometry, target: Geometry, isa: Isa
         Instruction set.
     """
     rows, per_group = layer.weight.shape[:2]
-    places = _Places.plan(layer, source, target, _MAX_PART)
+    places = _Places.plan(layer, source, target, _MAX_PART, isa)
     taps = tuple(int(t) for t in places.taps.reshape(-1))
-    block = max(1, _SPARSE_BLOCK_BYTES // (4 * places.channel_stride))
+    block = max(1, int(_BLOCK_SHARE * isa.l1_bytes) // (4 * places.touched))
     block = min(block, (65535 - max(taps)) // places.channel_stride + 1)
     if layer.groups > 1 and rows // layer.groups * layer.groups == rows:
         block = min(block, max(per_group, block // per_group * per_group))
@@ -127,6 +128,7 @@ def pack_sparse(layer: Convolution, source: Geometry, target: Geometry, isa: Isa
     kernel = sparse_columns.SparseColumns(
         places.tile, places.program is not None, layer.activation.kind, layer.residual
     )
+    cached = 4 * per_group * layer.groups * source.panels * source.vectors * source.lanes <= isa.l2_bytes // 2
     table = pack_table(
         sparse_columns.FIELDS,
         {
@@ -134,7 +136,7 @@ def pack_sparse(layer: Convolution, source: Geometry, target: Geometry, isa: Isa
             "rows": packed["rows"],
             "group": packed["group"],
             "group_pointers": packed["group_pointers"],
-            "prefetch": _prefetch_lines(packed, places.channel_stride),
+            "prefetch": _prefetch_lines(packed, places.channel_stride, cached),
             "spread": np.repeat(np.arange(QUAD), isa.lanes),
         },
     )
@@ -142,8 +144,10 @@ def pack_sparse(layer: Convolution, source: Geometry, target: Geometry, isa: Isa
     return PackedLayer(kernel, (packed["values"], packed["offsets"], numbers, table))
 
 
-def _prefetch_lines(packed: Mapping[str, np.ndarray], channel_stride: int) -> np.ndarray:
-    """Cache lines of the next block that each row of a block fetches, ``[blocks]``."""
+def _prefetch_lines(packed: Mapping[str, np.ndarray], channel_stride: int, cached: bool) -> np.ndarray:
+    """Cache lines of the next block that each row of a block fetches, ``[blocks]``; none of a cached input."""
+    if cached:
+        return np.zeros(len(packed["block"]), np.int64)
     groups, pointers = packed["group"], packed["group_pointers"][::QUAD]
     rows = np.array([groups[a:b, 1].sum() for a, b in zip(pointers[:-1], pointers[1:], strict=True)])
     return -(-packed["block"][:, 1] * channel_stride // 16 // np.maximum(rows, 1))
@@ -152,11 +156,11 @@ def _prefetch_lines(packed: Mapping[str, np.ndarray], channel_stride: int) -> np
 def pack_dense(layer: Convolution, source: Geometry, target: Geometry, isa: Isa) -> PackedLayer:
     """Pack a layer whose weights stay dense."""
     rows, per_group = layer.weight.shape[:2]
-    places = _Places.plan(layer, source, target, source.vectors)
+    places = _Places.plan(layer, source, target, source.vectors, isa)
     taps = tuple(int(t) for t in places.taps.reshape(-1))
     limit = (65535 - max(taps)) // places.channel_stride + 1
     if places.program is None:
-        limit = min(limit, max(1, _DENSE_BLOCK_BYTES // (4 * places.channel_stride)))
+        limit = min(limit, max(1, int(_DENSE_BLOCK_SHARE * isa.l1_bytes) // (4 * places.touched)))
     else:
         limit = min(limit, BUFFER_ELEMENTS // places.channel_stride)
     block = min(per_group, limit)
@@ -200,8 +204,8 @@ def pack_max_pool(
     """
     weight = np.broadcast_to(np.float32(0), (channels, 1, *window.kernel))
     layer = Convolution(weight, np.zeros(0, np.float32), window, channels)
-    places = _Places.plan(layer, source, target, _MAX_PART)
-    block = max(1, min(_SPARSE_BLOCK_BYTES // 4, BUFFER_ELEMENTS) // places.channel_stride)
+    places = _Places.plan(layer, source, target, None, isa)
+    block = max(1, min(int(_BLOCK_SHARE * isa.l1_bytes) // 4, BUFFER_ELEMENTS) // places.channel_stride)
     starts = np.arange(0, channels, block)
     blocks = np.stack([starts, np.minimum(channels - starts, block), starts * 0 + 1, starts * 0 + 1], 1)
     table = pack_table(
@@ -240,10 +244,12 @@ class _Places:
     program: HaloProgram | None
 
     @staticmethod
-    def plan(layer: Convolution, source: Geometry, target: Geometry, part_limit: int) -> _Places:
-        """Plan; panels read in place are cut into parts of at most `part_limit` vectors."""
+    def plan(
+        layer: Convolution, source: Geometry, target: Geometry, part_limit: int | None, isa: Isa
+    ) -> _Places:
+        """Plan; panels read in place are cut into parts of at most `part_limit` vectors (None: windows only)."""
         channels = layer.weight.shape[1] * layer.groups
-        if layer.pointwise and source == target:
+        if layer.pointwise and source == target and part_limit is not None:
             part = part_size(source.vectors, part_limit)
             parts = source.vectors // part
             panel, index = (
@@ -263,18 +269,23 @@ class _Places:
                 tile_vector=index * part,
                 program=None,
             )
-        stripe = _stripe(layer, source, target)
-        program = halo_program(source, target, layer.window, channels, stripe)
+        tile, program = _halo(layer, source, target, channels, isa)
+        panel, vector = program.tile_panel, np.zeros_like(program.tile_panel)
+        if tile != target.tile:
+            # Each tile is a part of a panel.
+            y, x = (a * t for a, t in zip(divmod(panel, target.sub_width // tile[1]), tile, strict=True))
+            panel = y // target.tile[0] * target.panels_across + x // target.tile[1]
+            vector = x % target.tile[1] * target.tile[0] + y % target.tile[0]
         return _Places(
-            tile=target.tile,
+            tile=tile,
             stripes=len(program.tile_pointers) - 1,
             taps=program.taps,
             channel_stride=program.size,
             pitch=program.pitch,
             tile_pointers=program.tile_pointers,
             tile_source=program.tile_buffer,
-            tile_panel=program.tile_panel,
-            tile_vector=np.zeros_like(program.tile_panel),
+            tile_panel=panel,
+            tile_vector=vector,
             program=program,
         )
 
@@ -282,6 +293,13 @@ class _Places:
     def vectors(self) -> int:
         """Vectors of a tile."""
         return self.tile[0] * self.tile[1]
+
+    @property
+    def touched(self) -> int:
+        """Elements of a channel that a task reads."""
+        if self.program is not None:
+            return self.channel_stride
+        return self.channel_stride * len(np.unique(self.tile_panel)) // len(self.tile_panel)
 
     def row_bytes(self, target: Geometry) -> int:
         """Bytes of one output channel that a task works on."""
@@ -324,12 +342,47 @@ class _Places:
         }
 
 
+def _halo(
+    layer: Convolution, source: Geometry, target: Geometry, channels: int, isa: Isa
+) -> tuple[tuple[int, int], HaloProgram]:
+    """Tile and program of a layer: the panel's tile, or where its windows exceed the buffer the largest part of it.
+
+    Raises
+    ------
+    TvmSparseError
+        If the window of a single vector is too large.
+    """
+    stripe = _stripe(layer, source, target, isa)
+    program = halo_program(source, target, layer.window, channels, stripe)
+    if program.size <= BUFFER_ELEMENTS:
+        return target.tile, program
+    (height, width), (top, left) = target.tile, layer.window.padding[:2]
+    # A part's vectors must follow each other in the panel, which is stored column by column.
+    tiles = [(height, v) for v in _divisors(width)[::-1]] + [(r, 1) for r in _divisors(height)[-2::-1]]
+    for tile in tiles:
+        # The subimages' size, and with it the lanes, must not depend on the tile: the whole of them is computed.
+        full = (target.sub_height * target.grid[0], target.sub_width * target.grid[1])
+        finer = Geometry(target.batch, *full, target.lanes, target.grid, tile)
+        window = layer.window
+        ends = [
+            (full[i] - 1) * window.stride[i] + (window.kernel[i] - 1) * window.dilation[i] + 1 for i in range(2)
+        ]
+        window = replace(window, padding=(top, left, ends[0] - top - source.height, ends[1] - left - source.width))
+        program = halo_program(source, finer, window, channels, compact=True)
+        if program.size <= BUFFER_ELEMENTS:
+            return tile, program
+    raise TvmSparseError(
+        f"a window of {layer.window.kernel} pixels is too large for the kernels: one vector of outputs reads "
+        f"{program.size // target.lanes} vectors, at most {BUFFER_ELEMENTS // target.lanes} fit"
+    )
+
+
 def part_size(vectors: int, limit: int = _MAX_PART) -> int:
     """Vectors of a register tile for panels read in place: the largest divisor of the panel's below the limit."""
     return max(d for d in range(1, min(vectors, limit) + 1) if vectors % d == 0)
 
 
-def _stripe(layer: Convolution, source: Geometry, target: Geometry) -> tuple[int, int]:
+def _stripe(layer: Convolution, source: Geometry, target: Geometry, isa: Isa) -> tuple[int, int]:
     """Panels that share a buffer: many where each window serves few rows, one otherwise."""
     if not layer.depthwise:
         return 1, 1
@@ -339,7 +392,7 @@ def _stripe(layer: Convolution, source: Geometry, target: Geometry) -> tuple[int
         for across in _divisors(target.panels_across):
             rows, columns = down * target.tile[0], across * target.tile[1]
             height, width = (rows - 1) * sy + (kh - 1) * dy + 1, (columns - 1) * sx + (kw - 1) * dx + 1
-            channels = _SPARSE_BLOCK_BYTES // (4 * target.lanes * height * width)
+            channels = int(_BLOCK_SHARE * isa.l1_bytes) // (4 * target.lanes * height * width)
             if channels == 0:
                 continue
             # Vectors copied per output vector, each with its share of a run's start, once per block of channels.

@@ -11,6 +11,8 @@ from typing import Any
 from tvm_sparse.errors import TvmSparseError
 
 FORMATS = ("auto", "dense", "unstructured")
+# Format of depth-wise layers, which a plan shows but nobody chooses.
+DEPTHWISE = "depthwise"
 
 
 @dataclass
@@ -78,7 +80,8 @@ class Plan:
     def __post_init__(self) -> None:
         if self.sparsity not in ("auto", "off"):
             raise TvmSparseError(f"sparsity must be 'auto', 'off' or a plan file, not {self.sparsity!r}")
-        if not 0 <= self.threshold <= 1:
+        number = isinstance(self.threshold, int | float)
+        if not number or not 0 <= self.threshold <= 1:
             raise TvmSparseError(f"the sparsity threshold must be between 0 and 1, not {self.threshold}")
         if self.sparse_format not in FORMATS:
             raise TvmSparseError(
@@ -105,9 +108,13 @@ class Plan:
         """
         try:
             data = json.loads(Path(path).read_text())
-            overrides = {layer["name"]: layer["format"] for layer in data["layers"]}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise TvmSparseError(f"{path} is not a plan ({error}); write one with --dump-plan") from error
+            formats = {str(layer["name"]): layer["format"] for layer in data["layers"]}
+        except OSError as error:
+            raise TvmSparseError(f"the plan '{path}' cannot be read: {error.strerror or error}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise TvmSparseError(f"{path} is not a plan ({error!r}); write one with --dump-plan") from error
+        # What a depth-wise layer has is not chosen: such a layer is left to the compiler again.
+        overrides = {name: "auto" if value == DEPTHWISE else value for name, value in formats.items()}
         wrong = {n: f for n, f in overrides.items() if f not in FORMATS}
         if wrong:
             name, value = next(iter(wrong.items()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import tvm_ffi
 
 from tvm_sparse.errors import InputError, MissingPackageError
 from tvm_sparse.runtime.spec import TensorSpec
@@ -51,6 +52,19 @@ def aligned_empty(shape: Sequence[int], dtype: str | np.dtype) -> np.ndarray:
     raw = np.empty(nbytes + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + nbytes].view(dtype).reshape(shape)
+
+
+def as_tensor(array: np.ndarray) -> tvm_ffi.Tensor:
+    """A tensor that shares a C-contiguous array's memory.
+
+    numpy gives arrays without elements strides of its own; compiled code expects those of a compact tensor.
+    """
+    if array.size == 0:
+        strides = [array.itemsize] * array.ndim
+        for axis in reversed(range(array.ndim - 1)):
+            strides[axis] = strides[axis + 1] * array.shape[axis + 1]
+        array = np.lib.stride_tricks.as_strided(array, array.shape, strides)
+    return tvm_ffi.from_dlpack(array)
 
 
 def fill_inputs(specs: Sequence[TensorSpec], mode: str = "random", seed: int = 0) -> dict[str, np.ndarray]:

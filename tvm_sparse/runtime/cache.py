@@ -1,4 +1,4 @@
-"""Unpacked shared libraries, kept in a private folder under the hash of their content."""
+"""The caches' folders, and unpacked shared libraries, kept under the hash of their content."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _MIN_AGE_SECONDS = 3600
 
 
 def cache_root() -> Path:
-    """Folder of all caches: ``TVM_SPARSE_CACHE_DIR``, else ``tvm_sparse`` in the user's cache folder."""
+    """Folder of all caches: ``TVM_SPARSE_CACHE_DIR``, else ``tvm-sparse`` in the user's cache folder."""
     if os.environ.get("TVM_SPARSE_CACHE_DIR"):
         return Path(os.environ["TVM_SPARSE_CACHE_DIR"])
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "tvm_sparse"
+    return Path(base) / "tvm-sparse"
 
 
 def sha256(file: Any) -> tuple[str, int]:
@@ -62,7 +62,7 @@ def unpacked(digest: str, source: IO[bytes], where: str) -> Path:
     PackageError
         If the source's content has another hash, or cannot be unpacked.
     """
-    folder = _folder()
+    folder = cache_folder("packages")
     target = folder / f"{digest}.so"
     if _intact(target, digest):
         # The time of last use decides what is dropped first.
@@ -98,15 +98,28 @@ def _copy(source: IO[bytes], target: IO[bytes]) -> str:
     return digest.hexdigest()
 
 
-def _folder() -> Path:
-    folder = cache_root() / "packages"
+def cache_folder(name: str) -> Path:
+    """A folder below `cache_root` for files that are executed, made if need be.
+
+    Parameters
+    ----------
+    name : str
+        Name of the cache.
+
+    Returns
+    -------
+    Path
+        A folder that nobody else can write to; one that lives as long as this process where the cache cannot be
+        written, or others can write to it.
+    """
+    folder = cache_root() / name
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if _is_private(folder) and os.access(folder, os.W_OK | os.X_OK):
             return folder
     except OSError:
         pass
-    return _process_folder()
+    return _process_folder(name)
 
 
 def _is_private(folder: Path) -> bool:
@@ -115,9 +128,9 @@ def _is_private(folder: Path) -> bool:
     return info.st_uid == os.geteuid() and not info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
-@functools.lru_cache(maxsize=1)
-def _process_folder() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="tvm_sparse-"))
+@functools.cache
+def _process_folder(name: str) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix=f"tvm-sparse-{name}-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 

@@ -12,7 +12,7 @@ import tvm_ffi
 
 from tvm_sparse.errors import InputError
 from tvm_sparse.runtime import threads
-from tvm_sparse.runtime.arrays import ALIGNMENT, aligned_empty, fill_inputs, numpy_dtype
+from tvm_sparse.runtime.arrays import ALIGNMENT, aligned_empty, as_tensor, fill_inputs, numpy_dtype
 from tvm_sparse.runtime.benchmark import BenchmarkResult, time_function
 from tvm_sparse.runtime.library import open_library
 from tvm_sparse.runtime.profile import ProfileResult, profile_vm
@@ -223,7 +223,7 @@ class _InputSlot:
                     return tensor
         if self._staging is None:
             self._staging = aligned_empty(self._shape, self._dtype)
-            self._staging_tensor = tvm_ffi.from_dlpack(self._staging)
+            self._staging_tensor = as_tensor(self._staging)
         np.copyto(self._staging, array)
         return self._staging_tensor
 

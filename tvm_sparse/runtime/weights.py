@@ -16,7 +16,7 @@ import numpy as np
 import tvm_ffi
 
 from tvm_sparse.errors import PackageError
-from tvm_sparse.runtime.arrays import ALIGNMENT, aligned_empty, numpy_dtype
+from tvm_sparse.runtime.arrays import ALIGNMENT, aligned_empty, as_tensor, numpy_dtype
 
 _CHUNK = 1 << 24
 
@@ -101,7 +101,7 @@ class Weights:
             size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
             if offset % ALIGNMENT or offset < 0 or offset + size > nbytes or min(shape, default=0) < 0:
                 raise PackageError(f"'{where}' is damaged: a weight lies outside of its block.")
-            tensors.append(tvm_ffi.from_dlpack(block[offset : offset + size].view(dtype).reshape(shape)))
+            tensors.append(as_tensor(block[offset : offset + size].view(dtype).reshape(shape)))
         # Converted once: the virtual machine takes it as it is, call by call.
         self.array = tvm_ffi.convert(tensors)
         self.nbytes = nbytes

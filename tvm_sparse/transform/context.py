@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
 import tvm
 from tvm.tirx import PrimFunc
 
@@ -36,12 +37,15 @@ class CompileContext:
         What is decided per layer; the passes fill in what they did.
     kernels : dict of str to Kernel
         Kernels that the module calls, by symbol.
+    weights : list of numpy.ndarray or None
+        Large constants, which LiftConstants moves here; None keeps them in the library.
     """
 
     target: tvm.target.Target
     isa: Isa
     plan: Plan
     kernels: dict[str, Kernel] = field(default_factory=dict)
+    weights: list[np.ndarray] | None = None
 
     def use(self, kernel: Kernel) -> str:
         """Note that a kernel is called and return its symbol."""

@@ -12,8 +12,11 @@ from .columns import ToColumns
 from .context import CompileContext
 from .decompose_transposed import DecomposeTransposedConvolution
 from .depth_to_space_form import DepthToSpaceForm
+from .empty_constants import AllocateEmptyConstants
 from .fast_math import FastMath
 from .fuse_layers import FuseLayers
+from .lift_constants import LiftConstants
+from .reuse_residual import ReuseResidual
 from .schedule_cpu import ScheduleCPU
 
 Phase = tuple[str, list[tvm.transform.Pass]]
@@ -25,7 +28,8 @@ def phases(context: CompileContext) -> list[Phase]:
     Parameters
     ----------
     context : CompileContext
-        Target and plan; the phase "columns" fills in the plan's layers and the kernels.
+        Target and plan; the phase "columns" fills in the plan's layers and the kernels, the phase "lower" the
+        weights.
 
     Returns
     -------
@@ -53,13 +57,15 @@ def phases(context: CompileContext) -> list[Phase]:
                 FastMath(),
             ],
         ),
-        # 4. Memory planned; bytecode of the virtual machine.
+        # 4. Memory planned; bytecode of the virtual machine; weights apart from the code.
         (
             "lower",
             [
                 relax.transform.ToNonDataflow(),
                 relax.transform.RemovePurityChecking(),
                 relax.transform.CallTIRRewrite(),
+                ReuseResidual(context),
+                AllocateEmptyConstants(),
                 relax.transform.StaticPlanBlockMemory(),
                 relax.transform.LowerAllocTensor(),
                 relax.transform.KillAfterLastUse(),
@@ -67,6 +73,7 @@ def phases(context: CompileContext) -> list[Phase]:
                 relax.transform.ComputePrimValue(),
                 relax.transform.VMShapeLower(),
                 relax.transform.AttachGlobalSymbol(),
+                *([] if context.weights is None else [LiftConstants(context.weights)]),
             ],
         ),
     ]

@@ -21,7 +21,7 @@ class ScheduleCPU:
     """Schedule the functions that legalisation and fusion leave behind.
 
     The first rule that takes a function schedules it. A rule that fails is passed over, and a function that no
-    rule takes is left as it is: slow, but right.
+    rule takes is left as it is: slow, but right. So is one with a loop of no iterations.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def schedule(func: tirx.PrimFunc, isa: Isa, rules: Sequence[Rule] = RULES) -> ti
     for rule in rules:
         # Parsed anew for each rule: rules change the program they are given.
         program = parse(func)
-        if program is None:
+        if program is None or any(stage.points == 0 for stage in program.stages):
             return None
         try:
             result = rule(program, isa)

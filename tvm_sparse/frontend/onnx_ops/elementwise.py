@@ -125,3 +125,27 @@ def bitcast(bb: relax.BlockBuilder, inputs: Sequence, attrs: dict[str, Any], ops
     if "bool" in (dtype, dtype_of(inputs[0])):
         return relax.op.astype(inputs[0], dtype)
     return bb.emit_te(compute, inputs[0])
+
+
+@register("BitShift")
+def bitshift(bb: relax.BlockBuilder, inputs: Sequence, attrs: dict[str, Any], opset: int) -> relax.Expr:
+    """Shift; by a count below 0, or of the width or more, every bit is lost: 0, or -1 where the sign bit follows.
+
+    The code generator leaves such counts undefined, so that they must not reach it.
+    """
+    x, count = inputs[0], inputs[1]
+    dtype = dtype_of(x)
+    limits = np.iinfo(dtype)
+    right = attrs.get("direction", b"").decode() == "RIGHT"
+    shift = relax.op.right_shift if right else relax.op.left_shift
+    if isinstance(count, tvm.ir.GenericConst) and all(0 <= c < limits.bits for c in count.value.numpy().flat):
+        return shift(x, count)
+    valid = relax.op.less(count, relax.const(limits.bits, dtype))
+    if limits.min < 0:
+        valid = relax.op.logical_and(valid, relax.op.greater_equal(count, relax.const(0, dtype)))
+    valid = bb.normalize(valid)
+    if right and limits.min < 0:
+        # The largest defined count leaves copies of the sign bit alone.
+        return shift(x, relax.op.where(valid, count, relax.const(limits.bits - 1, dtype)))
+    zero = relax.const(0, dtype)
+    return relax.op.where(valid, shift(x, relax.op.where(valid, count, zero)), zero)

@@ -21,7 +21,7 @@ _MAX_GROWN_BYTES = 1 << 20
 class FoldConstants:
     """Evaluate calls on constants with numpy, and shapes of tensors; nothing is compiled for it.
 
-    Values that would take much more memory than their operands (a mask broadcast to every head) stay.
+    A tensor without elements is as good as a constant: its sum is known. Values that would take much more memory than their operands (a mask broadcast to every head) stay.
     """
 
     def transform_module(self, module: tvm.IRModule, _context: Any) -> tvm.IRModule:
@@ -71,7 +71,18 @@ def _argument(expression: relax.Expr) -> Any:
     if isinstance(expression, relax.Tuple):
         fields = [_argument(field) for field in expression.fields]
         return None if any(field is None for field in fields) else fields
-    return None
+    return _empty(expression)
+
+
+def _empty(expression: relax.Expr) -> np.ndarray | None:
+    """A tensor that has no elements, else None."""
+    shape = shape_of(expression)
+    if shape is None or 0 not in shape:
+        return None
+    try:
+        return np.empty(shape, dtype_of(expression))
+    except TypeError:
+        return None  # an element type that numpy lacks
 
 
 def _too_large(shape: tuple[int, ...], dtype: str, args: list[Any]) -> bool:

@@ -1,0 +1,73 @@
+"""Windows of an image: padded by numpy, and by a halo program run as its consumers' kernels do."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tvm_sparse.layout.halo import Window
+
+def windows_in_numpy(images: np.ndarray, window: Window, fill: float) -> np.ndarray:
+    """What each tap reads for each output pixel, ``[kh, kw, N, C, height, width]``."""
+    top, left, bottom, right = window.padding
+    padded = np.pad(images, [(0, 0), (0, 0), (top, bottom), (left, right)], constant_values=fill)
+    height, width = window.output_size(*images.shape[2:])
+    (kh, kw), (sy, sx), (dy, dx) = window.kernel, window.stride, window.dilation
+    rows = [padded[:, :, ky * dy : ky * dy + (height - 1) * sy + 1 : sy] for ky in range(kh)]
+    return np.array(
+        [[row[:, :, :, kx * dx : kx * dx + (width - 1) * sx + 1 : sx] for kx in range(kw)] for row in rows]
+    )
+
+
+def merge_lanes(kept: np.ndarray, index: np.ndarray, source: np.ndarray) -> np.ndarray:
+    """Lanes of `source` where the index has its sign bit, else of `kept`; all ``[operations, lanes]``."""
+    lanes = index.shape[1]
+    taken, low = index < 0, index & (lanes - 1)
+    # The two-source permute of AVX-512 looks at this bit, not at the sign, and moves kept lanes too.
+    assert (((index & lanes) != 0) == taken).all()
+    assert (low == np.arange(lanes))[~taken].all()
+    return np.where(taken, np.take_along_axis(source, low, 1), kept)
+
+
+def fill_buffer(arrays: dict[str, np.ndarray], stripe: int, source: np.ndarray, size: int, fill: float) -> np.ndarray:
+    """The buffer of one stripe for one channel.
+
+    Parameters
+    ----------
+    arrays : dict
+        ``pointers``, ``copy``, ``one``, ``two``, ``more`` and ``lanes`` of a program.
+    stripe : int
+        Stripe.
+    source : numpy.ndarray
+        The image's elements, from the channel's first on.
+    size : int
+        Elements of the buffer.
+    fill : float
+        Value of pixels outside of the image.
+    """
+    index = np.asarray(arrays["lanes"])
+    lanes = index.shape[1]
+    buffer = np.full((size // lanes, lanes), np.nan)
+    copy, one, two, more = (
+        arrays[name][arrays["pointers"][kind, stripe] : arrays["pointers"][kind, stripe + 1]]
+        for kind, name in enumerate(("copy", "one", "two", "more"))
+    )
+
+    def load(position: np.ndarray) -> np.ndarray:
+        assert ((position >= 0) & (position <= len(source) - lanes)).all()
+        return source[position[:, None] + np.arange(lanes)]
+
+    def vector(position: np.ndarray) -> np.ndarray:
+        assert ((position >= 0) & (position <= size - lanes) & (position % lanes == 0)).all()
+        return position // lanes
+
+    steps = np.concatenate([np.arange(count) for count in copy[:, 2]]) if len(copy) else np.zeros(0, np.int64)
+    target, origin, _, stride = np.repeat(copy, copy[:, 2], 0).T
+    buffer[vector(target + steps * lanes)] = load(origin + steps * stride)
+    outside = np.full((1, lanes), fill)
+    buffer[vector(one[:, 0])] = merge_lanes(outside, index[one[:, 2]], load(one[:, 1]))
+    merged = merge_lanes(outside, index[two[:, 2]], load(two[:, 1]))
+    buffer[vector(two[:, 0])] = merge_lanes(merged, index[two[:, 4]], load(two[:, 3]))
+    for operation in more[:, None]:
+        at = vector(operation[:, 0])
+        buffer[at] = merge_lanes(buffer[at], index[operation[:, 2]], load(operation[:, 1]))
+    return buffer.reshape(-1)

@@ -1,0 +1,140 @@
+"""Geometry: every pixel has one place, and columns turn back into the images that they were made of."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.layout.strategies import LANES, geometries
+from tvm_sparse.layout.geometry import Geometry, choose_geometry
+
+# Vectors of the largest register tile.
+MAX_VECTORS = 14
+
+
+def pack_by_transposing(geometry: Geometry, images: np.ndarray, fill: float) -> np.ndarray:
+    """Columns as the module's text describes them: subimages, panels and tiles are axes of the padded image."""
+    (down, across), (rows, columns) = geometry.grid, geometry.tile
+    batch, channels = images.shape[:2]
+    padded = np.full(
+        (batch, channels, down * geometry.sub_height, across * geometry.sub_width), fill, images.dtype
+    )
+    padded[:, :, : geometry.height, : geometry.width] = images
+    axes = padded.reshape(
+        batch, channels, down, geometry.panels_down, rows, across, geometry.panels_across, columns
+    )
+    # [batch, panel row, panel column, channel, tile column, tile row, subimage row, subimage column]
+    vectors = axes.transpose(0, 3, 6, 1, 7, 4, 2, 5).reshape(
+        batch * geometry.panels, channels, geometry.vectors, -1
+    )
+    unused = geometry.lanes - down * across
+    return np.pad(vectors, [(0, 0)] * 3 + [(0, unused)], constant_values=fill)
+
+
+@given(geometries(), st.integers(1, 3))
+def test_columns_are_the_image_transposed(geometry, channels):
+    shape = (geometry.batch, channels, geometry.height, geometry.width)
+    images = np.arange(1, np.prod(shape) + 1, dtype="float32").reshape(shape)
+    columns = geometry.pack(images, fill=-1.0)
+    assert columns.shape == geometry.shape(channels)
+    np.testing.assert_array_equal(columns, pack_by_transposing(geometry, images, -1.0))
+    np.testing.assert_array_equal(geometry.unpack(columns), images)
+
+
+@given(geometries())
+def test_every_pixel_has_one_lane(geometry):
+    y, x = np.meshgrid(np.arange(geometry.height), np.arange(geometry.width), indexing="ij")
+    panel, vector, lane = geometry.locate(y, x)
+    places = (panel * geometry.vectors + vector) * geometry.lanes + lane
+    assert len(np.unique(places)) == geometry.pixels
+    assert places.min() >= 0 and places.max() < geometry.panels * geometry.vectors * geometry.lanes
+    # The way back.
+    back_y, back_x = geometry.pixel(panel, vector)
+    np.testing.assert_array_equal(np.take_along_axis(back_y, lane[..., None], -1)[..., 0], y)
+    np.testing.assert_array_equal(np.take_along_axis(back_x, lane[..., None], -1)[..., 0], x)
+    # Lanes with a pixel are those that a pixel is in.
+    used = np.zeros(geometry.panels * geometry.vectors * geometry.lanes, bool)
+    used[places.reshape(-1)] = True
+    np.testing.assert_array_equal(geometry.used.reshape(-1), used)
+    assert geometry.utilisation == pytest.approx(used.mean())
+
+
+@given(geometries())
+def test_subimages_cover_the_image(geometry):
+    assert geometry.sub_height * geometry.grid[0] >= geometry.height
+    assert geometry.sub_width * geometry.grid[1] >= geometry.width
+    assert geometry.sub_height % geometry.tile[0] == 0 and geometry.sub_width % geometry.tile[1] == 0
+    assert geometry.panels == geometry.panels_down * geometry.panels_across
+
+
+@given(geometries())
+def test_dtypes_are_kept(geometry):
+    images = np.ones((geometry.batch, 1, geometry.height, geometry.width), np.int8)
+    columns = geometry.pack(images)
+    assert columns.dtype == np.int8 and columns.sum() == images.size
+    assert geometry.unpack(columns).dtype == np.int8
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 4), st.integers(1, 40), st.integers(1, 40), LANES)
+def test_choice(batch, height, width, lanes):
+    geometry = choose_geometry(batch, height, width, lanes)
+    assert (geometry.batch, geometry.height, geometry.width, geometry.lanes) == (batch, height, width, lanes)
+    assert geometry.vectors <= MAX_VECTORS
+    # No lane is without a subimage where the image has pixels enough, and none waste more than they need.
+    assert geometry.grid[0] <= height and geometry.grid[1] <= width
+    if height * width >= 16 * lanes:
+        assert geometry.utilisation > 0.5
+    # Images of one size share their geometry, whatever their number.
+    other = choose_geometry(batch + 1, height, width, lanes)
+    assert (geometry.grid, geometry.tile) == (other.grid, other.tile)
+
+
+@pytest.mark.parametrize("lanes", [4, 8, 16])
+def test_usual_images_waste_nothing_and_keep_their_lanes(lanes):
+    chosen = [choose_geometry(1, size, size, lanes) for size in (112, 56, 28)]
+    assert [geometry.utilisation for geometry in chosen] == [1.0] * 3
+    assert len({geometry.grid for geometry in chosen}) == 1
+
+
+def test_tokens_are_an_image_of_one_row():
+    geometry = choose_geometry(1, 1, 128, 8)
+    assert geometry.utilisation == 1.0 and geometry.tile[0] == 1 and geometry.grid[0] == 1
+
+
+def test_a_single_pixel():
+    geometry = choose_geometry(1, 1, 1, 16)
+    assert (geometry.panels, geometry.vectors) == (1, 1)
+    columns = geometry.pack(np.full((1, 2, 1, 1), 7.0, np.float32))
+    np.testing.assert_array_equal(columns[0, :, 0], [[7.0] + [0.0] * 15] * 2)
+
+
+@pytest.mark.parametrize("position", range(6))
+def test_sizes_must_be_positive(position):
+    sizes = [1, 4, 4, 8, (2, 2), (1, 1)]
+    sizes[position] = (0, 1) if position > 3 else 0
+    with pytest.raises(ValueError, match="at least 1"):
+        Geometry(*sizes)
+
+
+def test_grid_must_fit_the_lanes():
+    assert Geometry(1, 8, 8, 8, (2, 4), (1, 1)).panels == 8
+    with pytest.raises(ValueError, match="more than 8 lanes"):
+        Geometry(1, 8, 8, 8, (3, 3), (1, 1))
+
+
+def test_tensors_of_another_size_are_refused():
+    geometry = choose_geometry(2, 6, 7, 8)
+    for shape in ((1, 3, 6, 7), (2, 3, 7, 6), (2, 3, 6, 8)):
+        with pytest.raises(ValueError, match="do not fit"):
+            geometry.pack(np.zeros(shape, np.float32))
+    panels, channels, vectors, lanes = geometry.shape(3)
+    for shape in (
+        (panels + 1, channels, vectors, lanes),
+        (panels, channels, vectors + 1, lanes),
+        (panels, channels, vectors, lanes * 2),
+    ):
+        with pytest.raises(ValueError, match="do not fit"):
+            geometry.unpack(np.zeros(shape, np.float32))

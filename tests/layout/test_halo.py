@@ -1,0 +1,141 @@
+"""Halo programs: what a window reads in the buffer is what it reads in an image padded by numpy."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from tests.layout.halo_in_numpy import fill_buffer, windows_in_numpy
+from tests.layout.strategies import LANES, geometries, windows
+from tvm_sparse.layout.geometry import Geometry, choose_geometry
+from tvm_sparse.layout.halo import HaloProgram, Window, halo_program
+
+FILL = -77.0
+
+
+def windows_by_program(
+    program: HaloProgram, source: Geometry, target: Geometry, images: np.ndarray, taps: tuple[int, int]
+) -> np.ndarray:
+    """The same, from columns, by running the program."""
+    channels = images.shape[1]
+    stored = source.pack(images, fill=np.nan).reshape(source.batch, -1)
+    arrays = asdict(program)
+    step = source.vectors * source.lanes
+    out = np.full((*taps, *target.shape(channels)), np.nan)
+    offsets = np.arange(target.tile[0]) * target.lanes
+    for image in range(source.batch):
+        for stripe in range(len(program.tile_pointers) - 1):
+            for channel in range(channels):
+                buffer = fill_buffer(arrays, stripe, stored[image, channel * step :], program.size, FILL)
+                for tile in range(*program.tile_pointers[stripe : stripe + 2]):
+                    panel = image * target.panels + program.tile_panel[tile]
+                    for ky, kx in np.ndindex(*taps):
+                        origin = program.tile_buffer[tile] + program.taps[ky, kx]
+                        for column in range(target.tile[1]):
+                            for row, offset in enumerate(offsets):
+                                at = origin + program.pitch * column + offset
+                                vector = column * target.tile[0] + row
+                                out[ky, kx, panel, channel, vector] = buffer[at : at + target.lanes]
+    return np.array([[target.unpack(out[ky, kx]) for kx in range(taps[1])] for ky in range(taps[0])])
+
+
+def check(
+    source: Geometry, target: Geometry, window: Window, stripe=(1, 1), compact: bool = False
+) -> HaloProgram:
+    channels = 2
+    shape = (source.batch, channels, source.height, source.width)
+    images = np.arange(1.0, np.prod(shape) + 1).reshape(shape)
+    program = halo_program(source, target, window, channels, stripe, compact)
+    got = windows_by_program(program, source, target, images, window.kernel)
+    np.testing.assert_array_equal(got, windows_in_numpy(images, window, FILL))
+    return program
+
+
+def divisors(value: int) -> list[int]:
+    return [d for d in range(1, value + 1) if value % d == 0]
+
+
+@settings(max_examples=60)
+@given(st.data(), windows(), LANES)
+def test_windows(data, window, lanes):
+    source = data.draw(geometries(batch=1, lanes=lanes, limit=14))
+    height, width = window.output_size(source.height, source.width)
+    assume(height > 0 and width > 0)
+    target = data.draw(geometries(size=(height, width), batch=1, lanes=lanes))
+    stripe = (
+        data.draw(st.sampled_from(divisors(target.panels_down))),
+        data.draw(st.sampled_from(divisors(target.panels_across))),
+    )
+    program = check(source, target, window, stripe)
+    compact = check(source, target, window, compact=True)
+    if stripe == (1, 1):
+        assert compact.size <= program.size
+    # Every panel is one tile of one stripe.
+    assert sorted(program.tile_panel.tolist()) == list(range(target.panels))
+    assert len(program.tile_pointers) - 1 == target.panels // (stripe[0] * stripe[1])
+
+
+@pytest.mark.parametrize("lanes", [4, 8, 16])
+@pytest.mark.parametrize(
+    ("size", "window"),
+    [
+        ((12, 12), Window((3, 3), padding=(1, 1, 1, 1))),
+        ((13, 11), Window((3, 3), (2, 2), padding=(0, 0, 1, 1))),  # TensorFlow's SAME
+        ((12, 12), Window((7, 7), (2, 2), padding=(3, 3, 3, 3))),
+        ((12, 9), Window((1, 1), (3, 4))),  # stride above the kernel's size
+        ((3, 3), Window((2, 2), padding=(4, 5, 3, 6))),  # windows that lie outside wholly
+        ((9, 9), Window((3, 3), (1, 1), (4, 3), (4, 3, 4, 3))),
+        ((1, 40), Window((1, 5), padding=(0, 4, 0, 0))),  # a causal 1-D convolution
+        ((1, 1), Window((3, 3), padding=(1, 1, 1, 1))),
+        ((5, 7), Window((5, 7))),  # one pixel
+    ],
+)
+def test_known_windows(lanes, size, window):
+    source = choose_geometry(2, *size, lanes)
+    check(source, choose_geometry(2, *window.output_size(*size), lanes), window)
+
+
+def test_compact_grids_hold_what_is_read():
+    source, target = choose_geometry(1, 60, 60, 8), choose_geometry(1, 20, 20, 8)
+    window = Window((3, 3), dilation=(20, 20))
+    vectors = (target.tile[0] * 3) * (target.tile[1] * 3)
+    assert halo_program(source, target, window, 1, compact=True).size == vectors * 8
+    assert halo_program(source, target, window, 1).size > 10 * vectors * 8
+
+
+def test_aligned_subimages_are_mostly_copied():
+    geometry = choose_geometry(1, 56, 56, 8)
+    program = halo_program(geometry, geometry, Window((3, 3), padding=(1, 1, 1, 1)), 1)
+    moved = len(program.one) + len(program.two) + len(program.more)
+    assert program.copy[:, 2].sum() > 3 * moved
+    # One without borders between subimages needs no lanes at all.
+    plain = halo_program(geometry, geometry, Window((1, 1)), 1)
+    assert not len(plain.one) + len(plain.two) + len(plain.more) and plain.cycles < program.cycles
+
+
+@given(windows(), st.integers(1, 30), st.integers(1, 30))
+def test_output_size_counts_the_positions(window, height, width):
+    extents = (height + window.padding[0] + window.padding[2], width + window.padding[1] + window.padding[3])
+    counts = []
+    for extent, kernel, stride, dilation in zip(
+        extents, window.kernel, window.stride, window.dilation, strict=True
+    ):
+        last = (kernel - 1) * dilation
+        counts.append(sum(start + last < extent for start in range(0, extent, stride)))
+    assume(all(counts))
+    assert window.output_size(height, width) == tuple(counts)
+
+
+def test_sizes_that_do_not_match_are_refused():
+    geometry = choose_geometry(1, 8, 8, 4)
+    with pytest.raises(ValueError, match="does not turn"):
+        halo_program(geometry, geometry, Window((3, 3)), 1)
+    split = Geometry(1, 6, 6, 4, (2, 2), (1, 1))
+    with pytest.raises(ValueError, match="do not divide"):
+        halo_program(split, split, Window((1, 1)), 1, (2, 1))
+    with pytest.raises(ValueError, match="single panel"):
+        halo_program(split, split, Window((1, 1)), 1, (1, 3), compact=True)

@@ -1,0 +1,75 @@
+"""Linear layers of a few plain rows, against numpy."""
+
+import numpy as np
+import pytest
+
+from tvm_sparse.layout.halo import Window
+from tvm_sparse.plan.pack_columns import Convolution
+from tvm_sparse.plan.pack_rows import pack_rows
+from tvm_sparse.schedules.cpu.epilogue import Activation
+
+from .compiled import call_layer, every_isa, isa_of
+from .convolutions import ZEROS, Case, weights
+from .reference import EPS, assert_within
+
+SPARSE = pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
+
+
+def check(isa_name, sparse, rows, depth, outputs, zeros="80 %", activation=Activation(), residual=False):
+    isa = isa_of(isa_name)
+    rng = np.random.default_rng(0)
+    weight = weights(Case((1, depth, 1, 1), outputs, Window((1, 1))), zeros)
+    bias = rng.standard_normal(outputs).astype("float32")
+    x = rng.standard_normal((*rows, depth)).astype("float32")
+    layer = Convolution(weight, bias, Window((1, 1)), activation=activation, residual=residual)
+    packed = pack_rows(layer, int(np.prod(rows)), x.ndim, sparse, isa)
+    matrix = weight[:, :, 0, 0].T.astype("float64")
+    want, inputs = x @ matrix + bias, [x]
+    if residual:
+        inputs.append(rng.standard_normal(want.shape).astype("float32"))
+        want = want + inputs[1]
+    out = call_layer(packed, isa_name, inputs, want.shape)
+    low, high = activation.parameters
+    assert_within(out, np.clip(want, low, high), 8 * EPS * (abs(x) @ abs(matrix) + 3))
+
+
+@every_isa
+@SPARSE
+@pytest.mark.parametrize(
+    "rows, depth, outputs",
+    [(1, 1, 1), (1, 7, 13), (1, 128, 64), (2, 31, 129), (3, 200, 5), (5, 64, 127), (1, 2048, 17)],
+)
+def test_sizes(isa_name, sparse, rows, depth, outputs):
+    check(isa_name, sparse, (rows,), depth, outputs)
+
+
+@every_isa
+@SPARSE
+@pytest.mark.parametrize("zeros", ZEROS)
+def test_patterns_of_zeros(isa_name, sparse, zeros):
+    check(isa_name, sparse, (2,), 37, 41, zeros)
+
+
+@every_isa
+@SPARSE
+def test_residual_and_activation(isa_name, sparse):
+    check(isa_name, sparse, (2,), 37, 141, activation=Activation("clip", (-0.5, 1.5)), residual=True)
+
+
+@every_isa
+@SPARSE
+def test_three_axes(isa_name, sparse):
+    check(isa_name, sparse, (2, 3), 37, 41)
+
+
+@SPARSE
+def test_last_column_of_the_longest_row(sparse):
+    # Column numbers have 16 bits.
+    check("generic" if "generic" in every_isa.args[1] else every_isa.args[1][0], sparse, (1,), 1 << 16, 3, "none")
+
+
+def test_row_that_does_not_fit_16_bits_is_refused():
+    weight = np.ones((1, (1 << 16) + 1, 1, 1), "float32")
+    layer = Convolution(weight, np.zeros(1, "float32"), Window((1, 1)))
+    with pytest.raises(ValueError, match="16-bit"):
+        pack_rows(layer, 1, 2, True, isa_of(every_isa.args[1][0]))

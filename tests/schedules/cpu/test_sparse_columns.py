@@ -1,0 +1,78 @@
+"""Unstructured sparse convolutions over columns, against numpy."""
+
+import pytest
+
+from tvm_sparse.layout.halo import Window
+from tvm_sparse.plan.pack_columns import pack_sparse
+from tvm_sparse.schedules.cpu.epilogue import Activation
+
+from .compiled import WIDEST, every_isa
+from .convolutions import CASES, POINTWISE, ZEROS, Case, check, with_image
+
+SIMPLE = CASES["prime sizes, asymmetric padding"]
+BLOCKS = CASES["several K-blocks"]
+RELU6 = Activation("clip", (0.0, 6.0))
+
+
+@every_isa
+@pytest.mark.parametrize("name", CASES)
+def test_windows(isa_name, name):
+    check(pack_sparse, isa_name, CASES[name])
+
+
+@every_isa
+@pytest.mark.parametrize("name", POINTWISE)
+def test_pixels_in_place(isa_name, name):
+    check(pack_sparse, isa_name, POINTWISE[name])
+
+
+@every_isa
+@pytest.mark.parametrize("zeros", ZEROS)
+@pytest.mark.parametrize("case", [SIMPLE, BLOCKS, POINTWISE["several K-blocks"], CASES["groups"]], ids=str)
+def test_patterns_of_zeros(isa_name, zeros, case):
+    check(pack_sparse, isa_name, case, zeros)
+
+
+@every_isa
+@pytest.mark.parametrize("name", ["several K-blocks", "groups of many channels", "batch", "many outputs"])
+def test_residual_and_activation_after_the_last_block(isa_name, name):
+    check(pack_sparse, isa_name, CASES[name], activation=RELU6, residual=True)
+
+
+@every_isa
+@pytest.mark.parametrize("name", ["several K-blocks", "one pixel"])
+def test_residual_in_place(isa_name, name):
+    check(pack_sparse, isa_name, POINTWISE[name], activation=RELU6, residual=True)
+
+
+@every_isa
+@pytest.mark.parametrize("grids", [((1, 1), (2, 2)), ((1, 4), (4, 1)), ((1, 3), (1, 3)), ((3, 1), (1, 4))], ids=str)
+@pytest.mark.parametrize("name", ["3x3", "stride 2", "dilation"])
+def test_any_two_grids(isa_name, grids, name):
+    # Of the source and of the target; some leave lanes unused.
+    check(pack_sparse, isa_name, CASES[name], source_grid=grids[0], grid=grids[1])
+
+
+@pytest.mark.parametrize("grid", [(1, 16), (16, 1), (2, 8), (3, 5)], ids=str)
+def test_more_grids(grid):
+    if WIDEST != "avx512":
+        pytest.skip("grids of 16 lanes")
+    check(pack_sparse, WIDEST, CASES["3x3"], grid=grid)
+    check(pack_sparse, WIDEST, CASES["stride 2, odd, asymmetric"], source_grid=grid, grid=(5, 3))
+
+
+@pytest.mark.parametrize("tile", [(1, 1), (7, 2)], ids=str)
+def test_tiles(tile):
+    # More accumulators than registers are left beside the spread weights, or the only one.
+    check(pack_sparse, WIDEST, SIMPLE, tile=tile)
+    check(pack_sparse, WIDEST, CASES["stride 2, odd, asymmetric"], tile=tile, source_tile=tile)
+
+
+def test_wide_panel_is_read_in_parts():
+    # 14 vectors are two parts of seven.
+    packed = check(pack_sparse, WIDEST, with_image(POINTWISE["1x1"], 1, 40, 29, 31), tile=(7, 2))
+    assert packed.kernel.tile == (7, 1)
+
+
+def test_window_of_large_area_fits_the_buffer():
+    check(pack_sparse, WIDEST, Case((1, 6, 33, 35), 3, Window((11, 9), (4, 4), padding=(5, 4, 5, 4))))

@@ -1,0 +1,49 @@
+"""Formats of linear layers on plain rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.sparsity.weights import pruned
+from tvm_sparse.sparsity.formats.rows import DenseStrips, SparseRowsFormat
+
+SIZES = st.sampled_from([1, 2, 3, 5, 7, 8, 31, 64])
+WEIGHTS = st.tuples(SIZES, SIZES).flatmap(pruned)
+
+
+@given(WEIGHTS, st.sampled_from([1, 4, 32, 64]))
+def test_dense_strips(weight, width):
+    fmt = DenseStrips(width)
+    packed = fmt.pack(weight)
+    np.testing.assert_array_equal(fmt.unpack(packed, weight.shape), weight)
+    strips = packed["values"].reshape(-1, weight.shape[1], width)
+    row, column = len(weight) - 1, weight.shape[1] - 1
+    assert strips[row // width, column, row % width] == weight[row, column]
+    # Outputs that the last strip has beyond the weight's are zero.
+    assert np.count_nonzero(strips) == np.count_nonzero(weight)
+
+
+@given(WEIGHTS)
+def test_sparse_rows(weight):
+    fmt = SparseRowsFormat()
+    packed = fmt.pack(weight)
+    np.testing.assert_array_equal(fmt.unpack(packed, weight.shape), weight)
+    assert packed["columns"].dtype == np.uint16 and packed["values"].dtype == np.float32
+    assert len(packed["pointers"]) == len(weight) + 1 and packed["pointers"][0] == 0
+    for row, values in enumerate(weight):
+        at = slice(*packed["pointers"][row : row + 2])
+        np.testing.assert_array_equal(packed["values"][at], values[values != 0])
+        np.testing.assert_array_equal(packed["columns"][at], np.flatnonzero(values))
+    assert len(packed["values"]) == len(packed["columns"]) == packed["pointers"][-1] + 16
+
+
+def test_columns_must_fit_16_bits():
+    weight = np.zeros((1, 1 << 16), np.float32)
+    weight[0, -1] = 3
+    packed = SparseRowsFormat().pack(weight)
+    np.testing.assert_array_equal(SparseRowsFormat().unpack(packed, weight.shape), weight)
+    with pytest.raises(ValueError, match="65537 columns do not fit 16-bit"):
+        SparseRowsFormat().pack(np.zeros((1, (1 << 16) + 1), np.float32))
