@@ -187,7 +187,7 @@ def test_analyze():
 def test_analyze_refuses_what_compile_refuses(tmp_path):
     with pytest.raises(ImportModelError, match="open dimensions"):
         tvm_sparse.analyze(network())
-    with pytest.raises(TvmSparseError, match="no CPU|not a CPU"):
+    with pytest.raises(TvmSparseError, match="mcpu 'none' is not a CPU"):
         tvm_sparse.analyze(network(), "llvm -mcpu=none", input_shapes=SHAPES)
     with pytest.raises(ImportModelError, match="none.onnx' doesn't exist"):
         tvm_sparse.analyze(tmp_path / "none.onnx")
@@ -279,7 +279,10 @@ def test_missing_linker(monkeypatch, tmp_path):
         tvm_sparse.compile(small_model((1, 3)), cross_compiler="no-such-compiler", output=tmp_path / "net.tar")
     with pytest.raises(TvmSparseError, match="linking failed"):
         tvm_sparse.compile(
-            small_model((1, 3)), cross_compiler="g++", cross_compiler_options=["-no-such-flag"], output=tmp_path / "n.tar"
+            small_model((1, 3)),
+            cross_compiler="g++",
+            cross_compiler_options=["-no-such-flag"],
+            output=tmp_path / "n.tar",
         )
     assert not list(tmp_path.iterdir())
 
@@ -287,10 +290,10 @@ def test_missing_linker(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ({"x": np.zeros((1, 48, 9, 9), "float32")}, r"'x'.*\[2, 48, 9, 9\].*\[1, 48, 9, 9\]|shape"),
-        ({"x": np.zeros((2, 48, 9, 9), "float64")}, "float64"),
+        ({"x": np.zeros((1, 48, 9, 9), "float32")}, r"'x' has shape \(1, 48, 9, 9\), expected \(2, 48, 9, 9\)"),
+        ({"x": np.zeros((2, 48, 9, 9), "float64")}, "'x' has dtype float64, expected float32"),
         ({"x": np.zeros((2, 48, 9, 9), "float32"), "z": np.zeros(1)}, "'z' is not in the graph"),
-        ({}, "'x'"),
+        ({}, "'x' is missing"),
     ],
 )
 def test_inputs_that_do_not_fit(package, inputs, message):

@@ -66,10 +66,11 @@ class DenseColumnsKernel:
                 pointer = block.index * len(sizes) + number
                 begin = T.bind(table.at("strip_pointers", pointer))
                 count = T.bind(table.at("strip_pointers", pointer + 1) - begin)
-                with T.serial(0, count) as strip:
-                    row = T.bind(table.at("strip", (begin + strip) * 2))
-                    position = T.bind(table.at("strip", (begin + strip) * 2 + 1))
-                    for piece in pieces(isa, size, self.tile[0] * self.tile[1]):
+                # A piece's activations stay in the first-level cache while the weights of all strips stream by.
+                for piece in pieces(isa, size, self.tile[0] * self.tile[1]):
+                    with T.serial(0, count) as strip:
+                        row = T.bind(table.at("strip", (begin + strip) * 2))
+                        position = T.bind(table.at("strip", (begin + strip) * 2 + 1))
                         self._tile(
                             isa, block, table, values, offsets, numbers, output, residual,
                             row, position, depth, size, piece,

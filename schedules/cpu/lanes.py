@@ -30,7 +30,7 @@ def merge_lanes(isa: Isa, kept, index, source):
     if isa.name == "avx512":
         return intrinsic("llvm.x86.avx512.vpermi2var.ps.512", kept, index, source, dtype="float32x16")
     if isa.name == "avx2":
-        moved = intrinsic("llvm.x86.avx2.permps", source, index, dtype="float32x8")
+        moved = permute_lanes(isa, index, source)
         mask = T.reinterpret("float32x8", index)
         return intrinsic("llvm.x86.avx.blendv.ps.256", kept, moved, mask, dtype="float32x8")
     lanes = [T.Shuffle([index], [i]) for i in range(isa.lanes)]
@@ -43,6 +43,27 @@ def merge_lanes(isa: Isa, kept, index, source):
         for i in range(isa.lanes)
     ]
     return T.Shuffle(picked, list(range(isa.lanes)))
+
+
+def can_merge(isa: Isa) -> bool:
+    """Whether vectors can be permuted by run-time indices; elsewhere lanes are best read one by one from memory."""
+    return isa.name in ("avx2", "avx512")
+
+
+def permute_lanes(isa: Isa, index, source):
+    """Any lanes of a vector: lane ``index[i]`` becomes lane i. Only where `can_merge`."""
+    name = "llvm.x86.avx512.permvar.sf.512" if isa.name == "avx512" else "llvm.x86.avx2.permps"
+    return intrinsic(name, source, index, dtype=f"float32x{isa.lanes}")
+
+
+def merge_two(isa: Isa, first, index, second):
+    """Any lanes of two vectors: as `merge_lanes`, but lanes without the sign bit are permuted as well.
+
+    Only where `can_merge`.
+    """
+    if isa.name == "avx512":
+        return merge_lanes(isa, first, index, second)
+    return merge_lanes(isa, permute_lanes(isa, index, first), index, second)
 
 
 def can_spread(isa: Isa, accumulators: int) -> bool:

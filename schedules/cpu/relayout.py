@@ -15,7 +15,6 @@ TO_COLUMNS_FIELDS = (
 )  # fmt: skip
 TO_IMAGES_FIELDS = ("images", "channels", "image_pixels", "image_stride", "channel_stride", "pixels")
 TO_TOKENS_FIELDS = ("images", "channels", "image_pixels", "image_stride", "channel_stride", "pixels")
-BLEND_FIELDS = TO_COLUMNS_FIELDS
 MEAN_FIELDS = ("images", "panels", "channels", "vectors", "masks")
 
 
@@ -54,44 +53,6 @@ class ToColumns:
                     )
                     y = ((place * channels + c) * vectors + s) * lanes
                     output.store_vector(y, source.buffer[at + T.Broadcast(base, lanes)])
-
-
-@dataclass(frozen=True)
-class BlendColumns:
-    """Weighted sum of four gathered pixels: linear resizing."""
-
-    taps: int = 4
-
-    def symbol(self, isa: Isa) -> str:
-        """Name of the compiled function."""
-        return f"tvm_sparse_blend_columns_{self.taps}_{isa.name}"
-
-    def build(self, isa: Isa) -> PrimFunc:
-        """Build the kernel: ``(x, weights, table, y)``; weights ``[panels, vectors, taps, lanes]``."""
-        arguments = [
-            ("x", 4, "float32"), ("weights", 1, "float32"), ("table", 1, "int32"), ("y", 4, "float32"),
-        ]  # fmt: skip
-        return build_function(self.symbol(isa), arguments, isa.lanes, lambda *flats: self._body(isa, *flats))
-
-    def _body(self, isa: Isa, source: Flat, weights: Flat, table_buffer: Flat, output: Flat) -> None:
-        table, lanes = TableReader(table_buffer, BLEND_FIELDS), isa.lanes
-        with T.parallel(0, table.scalar("images") * table.scalar("panels")) as place:
-            image = T.bind(T.truncdiv(place, table.scalar("panels")))
-            panel = T.bind(T.truncmod(place, table.scalar("panels")))
-            channels, vectors = T.bind(table.scalar("channels")), T.bind(table.scalar("vectors"))
-            with T.serial(0, vectors) as s:
-                first = T.bind((panel * vectors + s) * self.taps)
-                at = [T.bind(table.vector("pixels", (first + i) * lanes)) for i in range(self.taps)]
-                factors = [T.bind(weights.load_vector((first + i) * lanes)) for i in range(self.taps)]
-                with T.serial(0, channels) as c:
-                    base = T.bind(
-                        image * table.scalar("image_stride") + c * table.scalar("channel_stride")
-                    )
-                    offset = T.Broadcast(base, lanes)
-                    value = factors[0] * source.buffer[at[0] + offset]
-                    for index, factor in zip(at[1:], factors[1:], strict=True):
-                        value = value + factor * source.buffer[index + offset]
-                    output.store_vector(((place * channels + c) * vectors + s) * lanes, value)
 
 
 @dataclass(frozen=True)

@@ -149,9 +149,10 @@ class SparseColumns:
                         accumulator.set(accumulator.value + residual.load_vector(y + s * lanes))
         with T.If(block.last == 1):
             with T.Then():
-                for s, accumulator in enumerate(accumulators):
-                    value = accumulator.value
-                    accumulator.set(emit_activation(self.activation, value, numbers, channels, channel, lanes))
+                for accumulator in accumulators:
+                    accumulator.set(
+                        emit_activation(self.activation, accumulator.value, numbers, channels, channel, lanes)
+                    )
         for s, accumulator in enumerate(accumulators):
             output.store_vector(y + s * lanes, accumulator.value)
 

@@ -12,12 +12,12 @@ import pytest
 import tvm
 import tvm_ffi
 from tvm.script import tirx as T
+from tvm_sparse.schedules.cpu.isa import AVX2, Isa
 
 from tvm_sparse.build import kernel_cache
 from tvm_sparse.build.kernel_cache import kernel_objects
 from tvm_sparse.build.target import make_target
 from tvm_sparse.errors import TvmSparseError
-from tvm_sparse.schedules.cpu.isa import AVX2, Isa
 
 
 @dataclass
@@ -127,11 +127,12 @@ def test_cache_that_others_can_write_is_not_used(cache, target):
     assert path.parent != cache and not list(cache.iterdir())
 
 
-def test_full_disk(cache, target, monkeypatch):
+@pytest.mark.parametrize("step", ["tempfile.mkstemp", "os.replace"])
+def test_full_disk(cache, target, monkeypatch, step):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(kernel_cache.tempfile, "mkstemp", full)
+    monkeypatch.setattr(f"tvm_sparse.build.kernel_cache.{step}", full)
     with pytest.raises(TvmSparseError, match="cannot write a kernel .*No space left on device"):
         provide(Kernel(), target)
     assert not list(cache.iterdir())

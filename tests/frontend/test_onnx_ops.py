@@ -185,3 +185,25 @@ def test_pad_of_integers_and_by_axes():
     ]
     model = model_of(nodes, {"x": [2, 3]}, ["y"], weights, opset=18)
     expect_like_onnxruntime(model, {"x": 10 * _image(2, 3)})
+
+
+@pytest.mark.parametrize("direction", ["LEFT", "RIGHT"])
+@pytest.mark.parametrize("dtype", ["int8", "uint32", "int64"])
+def test_shifts_by_constants_within_and_beyond_the_width(direction, dtype):
+    """Counts beyond the width lose every bit; ONNX Runtime takes them modulo the width."""
+    bits = np.iinfo(dtype).bits
+    x = np.array([100, 3, 1, 0, 77], dtype)
+    if np.iinfo(dtype).min < 0:
+        x = np.concatenate([x, -x]).astype(dtype)
+    element = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    for count in (0, 3, bits - 1, bits, 100):
+        model = model_of(
+            [helper.make_node("BitShift", ["x", "n"], ["y"], direction=direction)],
+            {"x": list(x.shape)},
+            ["y"],
+            {"n": np.array([count], dtype)},
+            dtype=element,
+        )
+        want = (int(value) << count if direction == "LEFT" else int(value) >> count for value in x)
+        wrapped = np.array([value & ((1 << bits) - 1) for value in want], "uint64").astype(dtype)
+        np.testing.assert_array_equal(evaluate(model, {"x": x})["y"], wrapped)

@@ -6,6 +6,7 @@ import numpy as np
 
 from tvm_sparse.layout.halo import Window
 
+
 def windows_in_numpy(images: np.ndarray, window: Window, fill: float) -> np.ndarray:
     """What each tap reads for each output pixel, ``[kh, kw, N, C, height, width]``."""
     top, left, bottom, right = window.padding
@@ -13,9 +14,7 @@ def windows_in_numpy(images: np.ndarray, window: Window, fill: float) -> np.ndar
     height, width = window.output_size(*images.shape[2:])
     (kh, kw), (sy, sx), (dy, dx) = window.kernel, window.stride, window.dilation
     rows = [padded[:, :, ky * dy : ky * dy + (height - 1) * sy + 1 : sy] for ky in range(kh)]
-    return np.array(
-        [[row[:, :, :, kx * dx : kx * dx + (width - 1) * sx + 1 : sx] for kx in range(kw)] for row in rows]
-    )
+    return np.array([[row[:, :, :, kx * dx : kx * dx + (width - 1) * sx + 1 : sx] for kx in range(kw)] for row in rows])
 
 
 def merge_lanes(kept: np.ndarray, index: np.ndarray, source: np.ndarray) -> np.ndarray:

@@ -18,17 +18,11 @@ def pack_by_transposing(geometry: Geometry, images: np.ndarray, fill: float) -> 
     """Columns as the module's text describes them: subimages, panels and tiles are axes of the padded image."""
     (down, across), (rows, columns) = geometry.grid, geometry.tile
     batch, channels = images.shape[:2]
-    padded = np.full(
-        (batch, channels, down * geometry.sub_height, across * geometry.sub_width), fill, images.dtype
-    )
+    padded = np.full((batch, channels, down * geometry.sub_height, across * geometry.sub_width), fill, images.dtype)
     padded[:, :, : geometry.height, : geometry.width] = images
-    axes = padded.reshape(
-        batch, channels, down, geometry.panels_down, rows, across, geometry.panels_across, columns
-    )
+    axes = padded.reshape(batch, channels, down, geometry.panels_down, rows, across, geometry.panels_across, columns)
     # [batch, panel row, panel column, channel, tile column, tile row, subimage row, subimage column]
-    vectors = axes.transpose(0, 3, 6, 1, 7, 4, 2, 5).reshape(
-        batch * geometry.panels, channels, geometry.vectors, -1
-    )
+    vectors = axes.transpose(0, 3, 6, 1, 7, 4, 2, 5).reshape(batch * geometry.panels, channels, geometry.vectors, -1)
     unused = geometry.lanes - down * across
     return np.pad(vectors, [(0, 0)] * 3 + [(0, unused)], constant_values=fill)
 

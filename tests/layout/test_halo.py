@@ -43,9 +43,7 @@ def windows_by_program(
     return np.array([[target.unpack(out[ky, kx]) for kx in range(taps[1])] for ky in range(taps[0])])
 
 
-def check(
-    source: Geometry, target: Geometry, window: Window, stripe=(1, 1), compact: bool = False
-) -> HaloProgram:
+def check(source: Geometry, target: Geometry, window: Window, stripe=(1, 1), compact: bool = False) -> HaloProgram:
     channels = 2
     shape = (source.batch, channels, source.height, source.width)
     images = np.arange(1.0, np.prod(shape) + 1).reshape(shape)
@@ -121,9 +119,7 @@ def test_aligned_subimages_are_mostly_copied():
 def test_output_size_counts_the_positions(window, height, width):
     extents = (height + window.padding[0] + window.padding[2], width + window.padding[1] + window.padding[3])
     counts = []
-    for extent, kernel, stride, dilation in zip(
-        extents, window.kernel, window.stride, window.dilation, strict=True
-    ):
+    for extent, kernel, stride, dilation in zip(extents, window.kernel, window.stride, window.dilation, strict=True):
         last = (kernel - 1) * dilation
         counts.append(sum(start + last < extent for start in range(0, extent, stride)))
     assume(all(counts))

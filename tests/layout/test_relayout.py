@@ -33,9 +33,7 @@ def test_image_to_columns(geometry, channels_last):
 @given(geometries())
 def test_columns_to_image(geometry):
     channels = 3
-    images = np.random.default_rng(0).standard_normal(
-        (geometry.batch, channels, geometry.height, geometry.width)
-    )
+    images = np.random.default_rng(0).standard_normal((geometry.batch, channels, geometry.height, geometry.width))
     stored = geometry.pack(images).reshape(geometry.batch, -1)
     index = image_pixels(geometry, channels)
     step = geometry.vectors * geometry.lanes

@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 from tvm_sparse.layout.table import pack_table
 
 INT32 = st.integers(-(1 << 31), (1 << 31) - 1)
-VALUES = st.dictionaries(
-    st.text("abcdef", min_size=1, max_size=3), INT32 | st.lists(INT32, max_size=5), max_size=6
-)
+VALUES = st.dictionaries(st.text("abcdef", min_size=1, max_size=3), INT32 | st.lists(INT32, max_size=5), max_size=6)
 
 
 @given(VALUES, st.randoms())

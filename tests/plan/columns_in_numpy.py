@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-
-from tests.layout.halo_in_numpy import fill_buffer, windows_in_numpy
-from tvm_sparse.plan.pack_columns import Convolution, PackedLayer
 from tvm_sparse.schedules.cpu import dense_columns, pool_columns, sparse_columns
 from tvm_sparse.schedules.cpu.driver import BUFFER_ELEMENTS
 from tvm_sparse.schedules.cpu.epilogue import Activation
 from tvm_sparse.schedules.cpu.isa import Isa
 from tvm_sparse.schedules.cpu.tile import row_sizes
+
+from tests.layout.halo_in_numpy import fill_buffer, windows_in_numpy
+from tvm_sparse.plan.layer import Convolution, PackedLayer
 
 QUAD = 4
 
@@ -90,15 +90,15 @@ def run_columns(
     }
     fields, rows = families[type(kernel)]
     table = Table(packed.arrays[-1], fields)
-    halo = rows is _pool_rows or kernel.halo
+    halo = getattr(kernel, "halo", True)
     fill = pool_columns.LOWEST if rows is _pool_rows else 0.0
     source = x.reshape(-1).astype("float64")
     added = None if residual is None else residual.reshape(-1).astype("float64")
     output = added if shared else np.full(int(np.prod(shape)), np.nan)
     tile_rows, tile_columns = kernel.tile
-    shifts = (
-        np.arange(tile_columns)[:, None] * table.scalar("pitch") + np.arange(tile_rows) * isa.lanes
-    ).reshape(-1, 1) + np.arange(isa.lanes)
+    shifts = (np.arange(tile_columns)[:, None] * table.scalar("pitch") + np.arange(tile_rows) * isa.lanes).reshape(
+        -1, 1
+    ) + np.arange(isa.lanes)
     stripes, chunks = table.scalar("stripes"), table.scalar("chunks")
     block_pointers = table.array("block_pointers", chunks + 1)
     tile_pointers = table.array("tile_pointers", stripes + 1)
@@ -113,9 +113,7 @@ def run_columns(
                 stride = table.scalar("buffer_channel")
                 assert channels * stride <= BUFFER_ELEMENTS
                 window = [
-                    fill_buffer(
-                        halo_arrays, stripe, source[origin + c * table.scalar("input_channel") :], stride, fill
-                    )
+                    fill_buffer(halo_arrays, stripe, source[origin + c * table.scalar("input_channel") :], stride, fill)
                     for c in range(channels)
                 ]
                 buffer = np.concatenate(window)

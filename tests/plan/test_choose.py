@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tvm_sparse.schedules.cpu.isa import AVX2, AVX512
 
 from tvm_sparse.layout.geometry import choose_geometry
 from tvm_sparse.layout.halo import Window
 from tvm_sparse.plan.choose import Choice, choose_format, dense_cycles, sparse_cycles
-from tvm_sparse.plan.pack_columns import Convolution
+from tvm_sparse.plan.layer import Convolution
 from tvm_sparse.plan.plan import Plan
-from tvm_sparse.schedules.cpu.isa import AVX2, AVX512
 
 
 def layer_with(zeros: float, rows: int = 64, channels: int = 64, kernel: int = 1, groups: int = 1) -> Convolution:

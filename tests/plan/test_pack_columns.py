@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from tvm_sparse.schedules.cpu.epilogue import Activation
+from tvm_sparse.schedules.cpu.isa import AVX2, AVX512, GENERIC, Isa
 
 from tests.layout.halo_in_numpy import windows_in_numpy
 from tests.layout.strategies import geometries, windows
@@ -16,9 +18,10 @@ from tests.sparsity.weights import pruned
 from tvm_sparse.errors import TvmSparseError
 from tvm_sparse.layout.geometry import Geometry, choose_geometry
 from tvm_sparse.layout.halo import Window
-from tvm_sparse.plan.pack_columns import Convolution, pack_dense, pack_max_pool, pack_sparse, part_size
-from tvm_sparse.schedules.cpu.epilogue import Activation
-from tvm_sparse.schedules.cpu.isa import AVX2, AVX512, GENERIC, Isa
+from tvm_sparse.plan.layer import Convolution
+from tvm_sparse.plan.pack_columns import pack_dense, pack_sparse
+from tvm_sparse.plan.pack_pool import pack_max_pool
+from tvm_sparse.plan.places import part_size
 
 INFINITY = float("inf")
 ACTIVATIONS = [
@@ -37,13 +40,13 @@ ISAS = st.builds(
 FINITE = ("random", "zero", "dense", "one full row", "one nonzero", "empty rows")
 
 
+# Groups, input channels and output channels of a group.
+SIZES = [(1, 1, 1), (1, 3, 7), (1, 16, 5), (1, 40, 3), (2, 3, 2), (3, 2, 1), (5, 1, 1), (9, 1, 1), (4, 1, 2)]
+
+
 @st.composite
 def layers(draw, window: Window) -> Convolution:
-    groups, per_group, rows = draw(
-        st.sampled_from(
-            [(1, 1, 1), (1, 3, 7), (1, 16, 5), (1, 40, 3), (2, 3, 2), (3, 2, 1), (5, 1, 1), (9, 1, 1), (4, 1, 2)]
-        )
-    )
+    groups, per_group, rows = draw(st.sampled_from(SIZES))
     weight = draw(pruned((rows * groups, per_group, *window.kernel), FINITE))
     rng = np.random.default_rng(1)
     activation = draw(st.sampled_from(ACTIVATIONS))
@@ -62,9 +65,7 @@ def check(layer: Convolution, source: Geometry, target: Geometry, isa: Isa, pack
     rng = np.random.default_rng(2)
     channels, rows = layer.weight.shape[1] * layer.groups, len(layer.weight)
     x = rng.standard_normal((source.batch, channels, source.height, source.width))
-    residual = (
-        rng.standard_normal((target.batch, rows, target.height, target.width)) if layer.residual else None
-    )
+    residual = rng.standard_normal((target.batch, rows, target.height, target.width)) if layer.residual else None
     packed = pack(layer, source, target, isa)
     wanted = convolve(layer, x, residual)
     # What lanes without a pixel hold must reach no other lane.
@@ -107,6 +108,18 @@ def test_usual_sizes(pack, isa, groups, per_group):
     check(layer, choose_geometry(1, 24, 24, isa.lanes), choose_geometry(1, 12, 12, isa.lanes), isa, pack)
 
 
+@pytest.mark.parametrize("pack", [pack_sparse, pack_dense])
+@pytest.mark.parametrize("groups", [1, 8])
+def test_blocks_fit_the_buffer_whatever_the_cache(pack, groups):
+    isa = replace(AVX512, l1_bytes=1 << 20)
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((8, 64 // groups, 3, 3)).astype("float32")
+    weight[rng.random(weight.shape) < 0.8] = 0
+    layer = Convolution(weight, np.zeros(8, np.float32), Window((3, 3), padding=(1, 1, 1, 1)), groups)
+    geometry = choose_geometry(1, 14, 14, 16)
+    check(layer, geometry, geometry, isa, pack)
+
+
 @settings(max_examples=40)
 @given(st.data(), windows(), ISAS, st.sampled_from([1, 3, 20]))
 def test_max_pool(data, window, isa, channels):
@@ -122,12 +135,16 @@ def test_max_pool(data, window, isa, channels):
     np.testing.assert_array_equal(target.unpack(y), windows_in_numpy(x, window, lowest).max((0, 1)))
 
 
-def test_parts_divide_the_panel():
+def test_parts_divide_the_panel_and_keep_the_units_busy():
     for vectors in range(1, 60):
         for limit in (1, 4, 10, 100):
             part = part_size(vectors, limit)
-            assert vectors % part == 0 and part <= limit
-            assert not any(vectors % d == 0 for d in range(part + 1, min(vectors, limit) + 1))
+            assert vectors % part == 0
+            if part != vectors:
+                assert part <= limit
+                assert not any(vectors % d == 0 for d in range(part + 1, min(vectors, limit) + 1))
+    assert (part_size(14), part_size(12), part_size(16)) == (7, 6, 8)
+    assert (part_size(11), part_size(13)) == (11, 13)  # a prime number of vectors stays whole
 
 
 def test_sparse_layers_are_small():
@@ -171,7 +188,7 @@ def test_pooling_windows_beyond_the_buffer():
 
 @pytest.mark.parametrize("kind", ["pool", "sparse", "dense"])
 def test_windows_that_never_fit_are_refused(kind):
-    window, layer = Window((33, 33)), None
+    window = Window((33, 33))
     source, target = choose_geometry(1, 33, 33, 16), choose_geometry(1, 1, 1, 16)
     with pytest.raises(TvmSparseError, match=r"window of \(33, 33\) pixels is too large"):
         if kind == "pool":

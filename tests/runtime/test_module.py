@@ -1,6 +1,7 @@
 """Running a loaded model: inputs, outputs, threads."""
 
 import gc
+import math
 import threading
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from tvm_sparse.errors import InputError
 from tvm_sparse.runtime import Module, Package, TensorSpec, load
-from tvm_sparse.runtime.arrays import aligned_empty, fill_inputs
+from tvm_sparse.runtime.arrays import aligned_empty, as_tensor, fill_inputs
 
 
 @pytest.fixture()
@@ -170,3 +171,12 @@ def test_fill_modes_are_accepted_and_repeatable(check, module):
 
 def test_package_load_needs_no_open(check, package: Package, inputs):
     check(Package.open(package.path).load().run(inputs), inputs)
+
+
+@pytest.mark.parametrize("shape", [(2, 0, 4), (0, 3), (3, 0), (0,)])
+def test_tensors_without_elements_are_compact(shape):
+    tensor = as_tensor(np.zeros(shape, "float32"))
+    assert tuple(tensor.shape) == shape
+    # As C orders them, an extent of 0 counted as such: what compiled code checks.
+    expected = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    assert list(tensor.strides) == expected

@@ -25,9 +25,7 @@ def block_weight(rows: int, columns: int, zeros: float, shape=(64, 32, 1, 1)) ->
     return random_weight(*shape, zeros=0) * keep
 
 
-@given(
-    st.sampled_from([(1, 1), (3, 5), (7, 1, 3, 3), (1, 11, 1, 1), (16, 8, 1, 5)]).flatmap(pruned)
-)
+@given(st.sampled_from([(1, 1), (3, 5), (7, 1, 3, 3), (1, 11, 1, 1), (16, 8, 1, 5)]).flatmap(pruned))
 def test_counts(weight):
     found = measure_structure(weight)
     matrix = weight.reshape(*weight.shape[:2], -1)
@@ -36,7 +34,8 @@ def test_counts(weight):
     assert found.empty_columns == sum(not matrix[:, c].any() for c in range(weight.shape[1]))
 
 
-@pytest.mark.parametrize("zeros", [0.5, 0.7, 0.9, 0.97])
+# At 99 % almost all zeros lie in blocks of zeros, by chance.
+@pytest.mark.parametrize("zeros", [0.5, 0.7, 0.9, 0.97, 0.99])
 @pytest.mark.parametrize("shape", [(64, 64), (64, 64, 1, 1), (32, 16, 3, 3), (128, 64, 1, 1)])
 @pytest.mark.parametrize("seed", range(3))
 def test_scattered_zeros_are_no_structure(shape, zeros, seed):

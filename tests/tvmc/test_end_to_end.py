@@ -168,12 +168,25 @@ def test_open_shape(tvmc, network):
     ("flags", "message"),
     [
         (["--target", "cuda"], "cuda"),
-        (["--cross-compiler", "no-such-compiler"], "no-such-compiler"),
+        (["--target", "llvm -mcpu=znver44"], "mcpu 'znver44' is not a CPU"),
+        (["--target-llvm-mcpu", "znver44"], "similar ones: "),
+        (["--target", "llvm -mtriple=vax-dec-vms"], "'vax-dec-vms' names no supported machine"),
+        (["--pass-config", "tir.disable_vectorize=1"], "similar ones: tirx.disable_vectorize"),
+        (["--pass-config", "relax.FuseOps.max_depth=deep"], "relax.FuseOps.max_depth cannot be 'deep'"),
+        (["--disabled-pass", "FuseLayers,FoldPad"], "no pass 'FoldPad'; similar ones: FoldPadding"),
+        (["--print-ir-before", "fuselayers"], "similar ones: FuseLayers"),
+        (["--print-ir-after", "*,xyzzy"], "no pass 'xyzzy'; known ones: "),
     ],
 )
-def test_wrong_options(tvmc, network, flags, message):
+def test_wrong_options(tvmc, network, tmp_path, flags, message):
     code, _, err = tvmc("compile", network, *SHAPES, *flags)
-    assert code in (4, 5) and message in err.splitlines()[-1]
+    assert code == 4 and err.splitlines()[-1].startswith("Error: ") and message in err.splitlines()[-1]
+    assert "Traceback" not in err and not list(tmp_path.glob("*.tar"))
+
+
+def test_missing_cross_compiler(tvmc, network):
+    code, _, err = tvmc("compile", network, *SHAPES, "--cross-compiler", "no-such-compiler")
+    assert code == 5 and 'Package "no-such-compiler" is not installed' in err.splitlines()[-1]
 
 
 @pytest.mark.skipif(

@@ -21,7 +21,7 @@ import numpy as np
 _UNUSED = -(1 << 20)
 
 # Accumulators of one register tile: fewer starve the two FMA units (latency 4), more do not fit 16 registers.
-_MAX_VECTORS = 14
+MAX_TILE = 14
 
 
 @dataclass(frozen=True)
@@ -197,8 +197,8 @@ def choose_geometry(batch: int, height: int, width: int, lanes: int) -> Geometry
 def _tiles(rows: int, columns: int) -> list[tuple[int, int]]:
     return [
         (r, v)
-        for v in range(1, min(columns, _MAX_VECTORS) + 1)
-        for r in range(1, min(rows, _MAX_VECTORS // v) + 1)
+        for v in range(1, min(columns, MAX_TILE) + 1)
+        for r in range(1, min(rows, MAX_TILE // v) + 1)
         if v <= 7 or rows == 1
     ]
 

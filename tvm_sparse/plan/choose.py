@@ -9,7 +9,8 @@ import numpy as np
 from tvm_sparse.layout.geometry import Geometry
 from tvm_sparse.schedules.cpu.isa import Isa
 
-from .pack_columns import Convolution, part_size
+from .layer import Convolution
+from .places import part_size
 from .plan import DEPTHWISE, Plan
 
 
@@ -89,6 +90,10 @@ def sparse_cycles(layer: Convolution, source: Geometry | None, target: Geometry 
         vectors //= parts
     # Two vector loads a cycle, one more load for each weight; chains of additions wait four cycles.
     per_nonzero = max((vectors + 1) / 2, 4.0)
-    blocks = -(-layer.weight[0].size * 4 * source.vectors * isa.lanes // (26 * 1024 * layer.window.kernel[0]))
-    per_row = blocks * (2.0 * vectors + 14)
+    # A K-block fills the first-level cache; a window has more vectors than the tile.
+    channels = layer.weight.shape[1] * layer.groups
+    touched = channels * 4 * vectors * isa.lanes * (1.5 if max(layer.window.kernel) > 1 else 1.0)
+    blocks = max(1.0, touched / isa.l1_bytes) if layer.groups == 1 else 1.0
+    # Each row of a block starts, adds earlier sums and stores.
+    per_row = blocks * (2.5 * vectors + 14)
     return parts * (nonzeros * per_nonzero + layer.weight.shape[0] * per_row)

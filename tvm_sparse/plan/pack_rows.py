@@ -10,7 +10,7 @@ from tvm_sparse.schedules.cpu.epilogue import epilogue_array
 from tvm_sparse.schedules.cpu.isa import Isa
 from tvm_sparse.sparsity.formats.rows import DenseStrips, SparseRowsFormat
 
-from .pack_columns import Convolution, PackedLayer
+from .layer import Convolution, PackedLayer
 
 # Parts of a sparse layer's outputs that may run in parallel.
 _STRIPS = 16

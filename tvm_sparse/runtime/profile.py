@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from tvm_sparse.errors import TvmSparseError
 
 @dataclass(frozen=True)
 class CallTime:
-    """Mean time of one call, or of all calls of one function.
+    """Median time of one call, or of all calls of one function.
 
     Parameters
     ----------
@@ -33,7 +34,7 @@ class CallTime:
 
 @dataclass(frozen=True)
 class ProfileResult:
-    """Times of the calls of a model in order of execution, each a mean over the runs.
+    """Times of the calls of a model in order of execution, each the median over the runs.
 
     A measured call includes about a microsecond for the measuring itself.
     """
@@ -118,10 +119,10 @@ def profile_vm(vm: Any, run: Callable[[], object], repeat: int) -> ProfileResult
         raise TvmSparseError("This model was compiled as one function: its calls cannot be profiled.")
     if any(other != names for other, _ in counted):
         raise TvmSparseError("This model's calls differ from run to run: they cannot be averaged.")
-    means = _means([seconds for _, seconds in counted])
-    calls = [CallTime(name, 1, mean * 1e3) for name, mean in zip(names, means, strict=True)]
+    medians = _medians([seconds for _, seconds in counted])
+    calls = [CallTime(name, 1, median * 1e3) for name, median in zip(names, medians, strict=True)]
     return ProfileResult(tuple(calls))
 
 
-def _means(rows: Sequence[Sequence[float]]) -> list[float]:
-    return [sum(column) / len(column) for column in zip(*rows, strict=True)]
+def _medians(rows: Sequence[Sequence[float]]) -> list[float]:
+    return [statistics.median(column) for column in zip(*rows, strict=True)]

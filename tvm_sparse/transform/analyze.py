@@ -12,7 +12,7 @@ from tvm import relax
 
 from tvm_sparse.layout.geometry import Geometry, choose_geometry
 from tvm_sparse.plan.choose import dense_cycles, sparse_cycles
-from tvm_sparse.plan.pack_columns import Convolution
+from tvm_sparse.plan.layer import Convolution
 from tvm_sparse.sparsity.structure import measure_structure
 
 from .columns.layers import describe_layer, layer_of

@@ -40,7 +40,7 @@ def _rewrite(function: relax.Function) -> relax.Function:
         blocks.append(make(bindings))
     if not changed:
         return function
-    body = relax.SeqExpr(blocks, function.body.body)
+    body = relax.BlockBuilder().normalize(relax.SeqExpr(blocks, function.body.body))
     return relax.Function(function.params, body, function.ret_ty, function.is_pure, function.attrs)
 
 

@@ -100,7 +100,7 @@ def _rebuild(
         bindings = [new for binding in block.bindings for new in bind(binding)]
         make = relax.DataflowBlock if isinstance(block, relax.DataflowBlock) else relax.BindingBlock
         blocks.append(make(bindings))
-    body = relax.SeqExpr(blocks, function.body.body)
+    body = relax.BlockBuilder().normalize(relax.SeqExpr(blocks, function.body.body))
     return relax.Function(function.params, body, function.ret_ty, function.is_pure, function.attrs)
 
 

@@ -10,7 +10,7 @@ from tvm import relax
 from tvm.ir import GenericConst
 
 from .graph import constant
-from .replace_constants import replace_constants
+from .replace_constants import bind_first, replace_constants
 
 # Below this size the call that fetches a weight costs more than what the library saves.
 MIN_BYTES = 4096
@@ -83,9 +83,7 @@ class _Lifter:
             relax.VarBinding(variable, relax.TupleGetItem(weights, index))
             for index, variable in enumerate(self._variables)
         ]
-        # At the start, since a branch of an If may be the first to read a weight.
-        body = relax.SeqExpr([relax.BindingBlock(fetches), *function.body.blocks], function.body.body)
-        params = [*function.params, weights]
+        params, body = [*function.params, weights], bind_first(fetches, function.body)
         return relax.Function(params, body, function.ret_ty, function.is_pure, function.attrs)
 
     def _variable(self, const: GenericConst) -> relax.Var | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tvm
 import tvm_ffi
@@ -46,7 +46,19 @@ def replace_constants(
     body = tvm_ffi.structural_map(function.body, (GenericConst, visit))
     if all(const.same_as(value) for const, value in replaced.items()):
         return function
-    if bindings:
-        # At the start, since a branch of an If may be the first to read a constant.
-        body = relax.SeqExpr([relax.BindingBlock(bindings), *body.blocks], body.body)
-    return relax.Function(function.params, body, function.ret_ty, function.is_pure, function.attrs)
+    return relax.Function(
+        function.params, bind_first(bindings, body), function.ret_ty, function.is_pure, function.attrs
+    )
+
+
+def bind_first(bindings: Sequence[relax.Binding], body: relax.SeqExpr) -> relax.SeqExpr:
+    """The body with bindings at its start, where all of it, branches of an ``If`` too, may read them."""
+    if not bindings:
+        return body
+    first, *rest = body.blocks or [relax.BindingBlock([])]
+    if isinstance(first, relax.DataflowBlock):
+        blocks = [relax.BindingBlock(bindings), first]
+    else:
+        blocks = [relax.BindingBlock([*bindings, *first.bindings])]
+    # Infers the types that a new body lacks.
+    return relax.BlockBuilder().normalize(relax.SeqExpr([*blocks, *rest], body.body))

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from tvm_sparse.schedules.cpu.epilogue import Activation
 
 from tvm_sparse.layout.geometry import Geometry
 from tvm_sparse.layout.halo import Window
-from tvm_sparse.plan.pack_columns import Convolution, PackedLayer
-from tvm_sparse.schedules.cpu.epilogue import Activation
+from tvm_sparse.plan.layer import Convolution, PackedLayer
 
 from .compiled import call_layer, isa_of
 from .reference import activate, assert_within, convolution_bound, convolve
@@ -18,6 +18,7 @@ from .reference import activate, assert_within, convolution_bound, convolve
 # Subimages down and across that fill a vector, as a geometry for images is chosen.
 GRIDS = {4: (2, 2), 8: (2, 4), 16: (4, 4)}
 Pack = Callable[..., PackedLayer]
+IDENTITY = Activation()
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def check(
     grid: tuple[int, int] | None = None,
     source_tile: tuple[int, int] = (3, 1),
     source_grid: tuple[int, int] | None = None,
-    activation: Activation = Activation(),
+    activation: Activation = IDENTITY,
     residual: bool = False,
 ) -> PackedLayer:
     """Pack a layer, run it on random images and compare with the reference.

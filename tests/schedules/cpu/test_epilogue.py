@@ -1,13 +1,16 @@
 """Every activation, with and without residual, in every kernel family that has an epilogue."""
 
+from itertools import product
+
 import numpy as np
 import pytest
+from tvm_sparse.schedules.cpu.epilogue import KINDS, Activation, epilogue_array
 
 from tvm_sparse.layout.geometry import Geometry
 from tvm_sparse.layout.halo import Window
-from tvm_sparse.plan.pack_columns import Convolution, pack_dense, pack_sparse
+from tvm_sparse.plan.layer import Convolution
+from tvm_sparse.plan.pack_columns import pack_dense, pack_sparse
 from tvm_sparse.plan.pack_rows import pack_rows
-from tvm_sparse.schedules.cpu.epilogue import KINDS, Activation, epilogue_array
 
 from .compiled import RUNNABLE, WIDEST, call_layer, isa_of
 from .reference import activate
@@ -32,21 +35,12 @@ def run(family: str, isa_name: str, layer: Convolution, x: np.ndarray, residual:
     return geometry.unpack(out)[0, :, 0].T
 
 
-# TVM's simplifier takes seconds for every vector of these: the quick run has them in one kernel of each row family.
-SLOW_TO_COMPILE = ("gelu", "tanh")
-
-
 def cases():
     """Every kind and family on the widest instruction set, one family on the others."""
-    params = []
-    for family, isa_name in [(f, WIDEST) for f in FAMILIES] + [("sparse", n) for n in RUNNABLE[1:]]:
-        for kind in KINDS:
-            for residual in (False, True):
-                slow = kind in SLOW_TO_COMPILE and (residual or not family.endswith("rows"))
-                marks = (pytest.mark.slow,) if slow else ()
-                name = f"{family}-{isa_name}-{kind}{'-residual' if residual else ''}"
-                params.append(pytest.param(family, isa_name, kind, residual, marks=marks, id=name))
-    return params
+    families = [(f, WIDEST) for f in FAMILIES] + [("sparse", n) for n in RUNNABLE[1:]]
+    for (family, isa_name), kind, residual in product(families, KINDS, (False, True)):
+        name = f"{family}-{isa_name}-{kind}{'-residual' if residual else ''}"
+        yield pytest.param(family, isa_name, kind, residual, id=name)
 
 
 @pytest.mark.parametrize("family, isa_name, kind, residual", cases())

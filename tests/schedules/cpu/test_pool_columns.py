@@ -5,7 +5,7 @@ import pytest
 
 from tvm_sparse.layout.geometry import Geometry
 from tvm_sparse.layout.halo import Window
-from tvm_sparse.plan.pack_columns import pack_max_pool
+from tvm_sparse.plan.pack_pool import pack_max_pool
 
 from .compiled import call_layer, every_isa, isa_of
 from .convolutions import GRIDS

@@ -77,6 +77,8 @@ def test_work_of_a_chunk(case):
     pointers, groups = packed["group_pointers"], packed["group"]
     assert packed["block_pointers"][0] == 0 and packed["block_pointers"][-1] == len(packed["block"])
     assert pointers[-1] == len(groups) and len(pointers) == len(packed["block"]) * QUAD + 1
+    # Rows lie in order of work: a kernel counts them to know which lines to prefetch.
+    assert [first for first, *_ in groups.tolist()] == np.cumsum([0, *groups[:, 1]])[:-1].tolist()
     owners: list[set[int]] = []
     for begin, end in zip(packed["block_pointers"][:-1], packed["block_pointers"][1:], strict=True):
         starts, ends = [], []

@@ -53,6 +53,14 @@ def test_out_of_range_index_is_left():
     assert_unchanged(before, FoldConstants())
 
 
+def test_a_tensor_without_elements_is_known():
+    before = module([(2, 0, 3)], lambda x: OP.sum(OP.exp(x), axis=[1]))
+    expected = module([(2, 0, 3)], lambda x: constant(np.zeros((2, 3), "float32")))
+    assert_rewrites(before, expected, FoldConstants())
+    product = rewritten(module([(2, 0, 3)], lambda x: OP.prod(x, axis=[1])), FoldConstants())
+    np.testing.assert_array_equal(outputs(product, [np.zeros((2, 0, 3), "float32")])[0], np.ones((2, 3)))
+
+
 A, B = random(2, 3) + 3, random(2, 3, seed=1) + 3
 CASES = {
     "divide_int": lambda: OP.divide(

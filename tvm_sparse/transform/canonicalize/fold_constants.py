@@ -21,7 +21,8 @@ _MAX_GROWN_BYTES = 1 << 20
 class FoldConstants:
     """Evaluate calls on constants with numpy, and shapes of tensors; nothing is compiled for it.
 
-    A tensor without elements is as good as a constant: its sum is known. Values that would take much more memory than their operands (a mask broadcast to every head) stay.
+    A tensor without elements is as good as a constant: its sum is known. Values that would take much more memory
+    than their operands (a mask broadcast to every head) stay.
     """
 
     def transform_module(self, module: tvm.IRModule, _context: Any) -> tvm.IRModule:

@@ -11,7 +11,8 @@ from tvm import relax
 from tvm_sparse.layout.geometry import Geometry, choose_geometry
 from tvm_sparse.layout.halo import Window, halo_program
 from tvm_sparse.plan.choose import choose_format
-from tvm_sparse.plan.pack_columns import Convolution, PackedLayer, pack_dense, pack_sparse
+from tvm_sparse.plan.layer import Convolution, PackedLayer
+from tvm_sparse.plan.pack_columns import pack_dense, pack_sparse
 from tvm_sparse.plan.pack_rows import pack_rows
 from tvm_sparse.plan.plan import LayerPlan
 from tvm_sparse.schedules.cpu.epilogue import Activation
@@ -95,6 +96,9 @@ def layer_of(call: relax.Call) -> Convolution:
     return Convolution(weight, bias, window, groups, activation, slopes, bool(has_residual))
 
 
+_PACKERS = {"dense": pack_dense, "unstructured": pack_sparse, "depthwise": pack_sparse}
+
+
 def _with_window(layer: Convolution, window: Window) -> Convolution:
     return Convolution(
         layer.weight, layer.bias, window, layer.groups, layer.activation, layer.slopes, layer.residual
@@ -107,8 +111,7 @@ def _column_layer(
 ) -> Columns:  # fmt: skip
     plan = lowering.context.plan
     choice = choose_format(plan, str(call.attrs["name"]), layer, x.geometry, target, lowering.context.isa)
-    pack = pack_sparse if choice.format in ("unstructured", "depthwise") else pack_dense
-    packed = pack(layer, x.geometry, target, lowering.context.isa)
+    packed = _PACKERS[choice.format](layer, x.geometry, target, lowering.context.isa)
     arguments: list[relax.Expr | np.ndarray] = [x.value]
     if layer.residual:
         other = call.args[3]

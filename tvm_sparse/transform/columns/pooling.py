@@ -8,7 +8,9 @@ from tvm import relax
 from tvm_sparse.layout.geometry import Geometry, choose_geometry
 from tvm_sparse.layout.halo import Window
 from tvm_sparse.layout.table import pack_table
-from tvm_sparse.plan.pack_columns import Convolution, pack_max_pool, pack_sparse
+from tvm_sparse.plan.layer import Convolution
+from tvm_sparse.plan.pack_columns import pack_sparse
+from tvm_sparse.plan.pack_pool import pack_max_pool
 from tvm_sparse.schedules.cpu import relayout as kernels
 
 from ..ops import static_shape, window_of

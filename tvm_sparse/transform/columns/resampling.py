@@ -9,8 +9,7 @@ from tvm import relax
 
 from tvm_sparse.layout import relayout, resample
 from tvm_sparse.layout.geometry import choose_geometry
-from tvm_sparse.layout.table import pack_table
-from tvm_sparse.schedules.cpu import relayout as kernels
+from tvm_sparse.plan.pack_moves import pack_blend
 
 from ..ops import DEPTH_TO_SPACE, static_shape
 from .to_columns import Columns, Lowering, Result, handles
@@ -60,23 +59,11 @@ def lower_resize(lowering: Lowering, call: relax.Call) -> Result:
         pixels.append(relayout.pixels_from_columns(target, x.geometry, x.channels, y, x_at))
         weight = np.outer(axes[0][1][down], axes[1][1][across]).astype(np.float32)
         weights.append(target.pack(np.broadcast_to(weight, (shape[0], 1, *weight.shape)))[: target.panels])
-    elements = x.geometry.vectors * x.geometry.lanes
-    table = pack_table(
-        kernels.BLEND_FIELDS,
-        {
-            "images": target.batch,
-            "panels": target.panels,
-            "channels": x.channels,
-            "vectors": target.vectors,
-            "image_stride": x.geometry.panels * x.channels * elements,
-            "channel_stride": elements,
-            "pixels": np.stack(pixels, axis=2),  # [panels, vectors, taps, lanes]
-        },
-    )
-    packed = np.ascontiguousarray(np.stack([w[:, 0] for w in weights], axis=2))
-    out = lowering.emitter.kernel(
-        kernels.BlendColumns(), [x.value, packed.reshape(-1), table], target.shape(x.channels)
-    )
+    packed = pack_blend(
+        np.stack(pixels, axis=2), np.stack([w[:, 0] for w in weights], axis=2),
+        x.geometry, target, x.channels, lowering.context.isa,
+    )  # fmt: skip
+    out = lowering.emitter.kernel(packed.kernel, [x.value, *packed.arrays], target.shape(x.channels))
     return Columns(out, target, x.channels, shape, False)
 
 

@@ -12,6 +12,7 @@ from tvm import relax
 from tvm_sparse.layout import relayout
 from tvm_sparse.layout.geometry import Geometry, choose_geometry
 from tvm_sparse.layout.table import pack_table
+from tvm_sparse.plan.pack_moves import pack_move
 from tvm_sparse.schedules.cpu import relayout as kernels
 
 from ..context import CompileContext, Kernel
@@ -141,28 +142,16 @@ class Emitter:
         """
         source = columns.geometry
         pixels = relayout.pixels_from_columns(geometry, source, columns.channels, y, x)
-        elements = source.vectors * source.lanes
         if shift is not None:
             panel, vector = np.meshgrid(
                 np.arange(geometry.panels), np.arange(geometry.vectors), indexing="ij"
             )
             at_y, at_x = geometry.pixel(panel, vector)
             clipped = np.clip(at_y, 0, geometry.height - 1), np.clip(at_x, 0, geometry.width - 1)
-            pixels = pixels + shift[clipped] * elements
+            pixels = pixels + shift[clipped] * source.vectors * source.lanes
         count = channels or columns.channels
-        table = pack_table(
-            kernels.TO_COLUMNS_FIELDS,
-            {
-                "images": geometry.batch,
-                "panels": geometry.panels,
-                "channels": count,
-                "vectors": geometry.vectors,
-                "image_stride": source.panels * columns.channels * elements,
-                "channel_stride": elements,
-                "pixels": pixels,
-            },
-        )
-        out = self.kernel(kernels.ToColumns(4), [columns.value, table], geometry.shape(count))
+        packed = pack_move(pixels, source, geometry, columns.channels, count, self.context.isa)
+        out = self.kernel(packed.kernel, [columns.value, *packed.arrays], geometry.shape(count))
         return Columns(out, geometry, count, shape, columns.tokens)
 
     def with_geometry(self, columns: Columns, geometry: Geometry) -> Columns:

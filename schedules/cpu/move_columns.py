@@ -1,0 +1,125 @@
+"""Columns to columns of another geometry or size: pixels moved, or blended for linear resizing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm.script.ir_builder import tirx as T
+from tvm.tirx import PrimFunc
+
+from .ir import Flat, TableReader, build_function
+from .isa import Isa
+from .merge import MERGE_FIELDS, Place, emit_merges
+
+MOVE_FIELDS = (
+    *MERGE_FIELDS,
+    "images",
+    "channels",  # of the output
+    "channel_block",  # channels that a task does at once
+    "input_image",  # elements between images
+    "input_channel",  # elements between channels
+    "output_image",
+    "output_channel",
+)
+BLEND_FIELDS = (*MOVE_FIELDS, "blends", "blend_pointers")
+
+# Elements of a task's buffer of merged vectors in `BlendColumns`.
+BUFFER_ELEMENTS = 8192
+
+# Pixels that are blended, and entries of a blend in the table: destination, position of each pixel's vector in the
+# buffer, position of the weights.
+TAPS = 4
+BLEND_WIDTH = TAPS + 2
+
+
+@dataclass
+class _Task:
+    stripe: object
+    channels: object
+    read: object
+    write: object
+
+
+def _emit_task(table: TableReader, task) -> _Task:
+    """A task is one stripe of one image and one block of channels."""
+    block = T.bind(table.scalar("channel_block"))
+    blocks = T.bind(T.truncdiv(table.scalar("channels") + block - 1, block))
+    stripes = T.bind(table.scalar("stripes"))
+    place = T.bind(T.truncdiv(task, stripes))
+    image = T.bind(T.truncdiv(place, blocks))
+    first = T.bind(T.truncmod(place, blocks) * block)
+    return _Task(
+        stripe=T.bind(T.truncmod(task, stripes)),
+        channels=T.bind(T.min(block, table.scalar("channels") - first)),
+        read=T.bind(image * table.scalar("input_image") + first * table.scalar("input_channel")),
+        write=T.bind(image * table.scalar("output_image") + first * table.scalar("output_channel")),
+    )
+
+
+def _tasks(table: TableReader):
+    block = table.scalar("channel_block")
+    blocks = T.truncdiv(table.scalar("channels") + block - 1, block)
+    return table.scalar("images") * table.scalar("stripes") * blocks
+
+
+@dataclass(frozen=True)
+class MoveColumns:
+    """Move pixels of columns into another geometry."""
+
+    def symbol(self, isa: Isa) -> str:
+        """Name of the compiled function."""
+        return f"tvm_sparse_move_columns_{isa.name}"
+
+    def build(self, isa: Isa) -> PrimFunc:
+        """Build the kernel: ``(x, table, y)``."""
+        arguments = [("x", 4, "float32"), ("table", 1, "int32"), ("y", 4, "float32")]
+        return build_function(self.symbol(isa), arguments, isa.lanes, lambda *flats: self._body(isa, *flats))
+
+    def _body(self, isa: Isa, source: Flat, table_buffer: Flat, output: Flat) -> None:
+        table = TableReader(table_buffer, MOVE_FIELDS)
+        with T.parallel(0, _tasks(table)) as number:
+            task = _emit_task(table, number)
+            read = Place(source, task.read, T.bind(table.scalar("input_channel")))
+            write = Place(output, task.write, T.bind(table.scalar("output_channel")))
+            emit_merges(isa, table, task.stripe, read, write, task.channels)
+
+
+@dataclass(frozen=True)
+class BlendColumns:
+    """Weighted sum of four pixels: linear resizing.
+
+    Neighbouring outputs read the same pixels: the vectors of pixels that a stripe needs are merged once into a
+    buffer, then each output is four multiply-adds of vectors of the buffer.
+    """
+
+    def symbol(self, isa: Isa) -> str:
+        """Name of the compiled function."""
+        return f"tvm_sparse_blend_columns_{isa.name}"
+
+    def build(self, isa: Isa) -> PrimFunc:
+        """Build the kernel: ``(x, weights, table, y)``; weights ``[k, taps, lanes]``."""
+        arguments = [
+            ("x", 4, "float32"), ("weights", 1, "float32"), ("table", 1, "int32"), ("y", 4, "float32"),
+        ]  # fmt: skip
+        return build_function(self.symbol(isa), arguments, isa.lanes, lambda *flats: self._body(isa, *flats))
+
+    def _body(self, isa: Isa, source: Flat, weights: Flat, table_buffer: Flat, output: Flat) -> None:
+        table, lanes = TableReader(table_buffer, BLEND_FIELDS), isa.lanes
+        with T.parallel(0, _tasks(table)) as number:
+            task = _emit_task(table, number)
+            buffer = Flat(T.alloc_buffer((BUFFER_ELEMENTS,), "float32", scope="global"), lanes)
+            read = Place(source, task.read, T.bind(table.scalar("input_channel")))
+            emit_merges(isa, table, task.stripe, read, Place(buffer, 0, lanes), task.channels)
+            step = T.bind(table.scalar("output_channel"))
+            begin = T.bind(table.at("blend_pointers", task.stripe))
+            count = T.bind(table.at("blend_pointers", task.stripe + 1) - begin)
+            with T.serial(0, count) as blend:
+                to, *at, factor = (
+                    T.bind(table.at("blends", (begin + blend) * BLEND_WIDTH + i)) for i in range(BLEND_WIDTH)
+                )
+                factors = [T.bind(weights.load_vector(factor + i * lanes)) for i in range(TAPS)]
+                with T.serial(0, task.channels) as c:
+                    value = factors[0] * buffer.load_vector(at[0] + c * lanes)
+                    for position, weight in zip(at[1:], factors[1:], strict=True):
+                        value = value + weight * buffer.load_vector(position + c * lanes)
+                    output.store_vector(task.write + to + c * step, value)

@@ -1,0 +1,129 @@
+"""Tables of the kernels that move pixels between columns: relayouts and resizing."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tvm_sparse.layout.geometry import Geometry
+from tvm_sparse.layout.merge import block_of_channels, fill_unused, merge_program, panel_stripes
+from tvm_sparse.layout.table import pack_table
+from tvm_sparse.schedules.cpu import move_columns as kernels
+from tvm_sparse.schedules.cpu.isa import Isa
+from tvm_sparse.schedules.cpu.lanes import can_merge
+
+from .layer import PackedLayer
+
+
+def pack_move(
+    pixels: np.ndarray, source: Geometry, target: Geometry, channels_in: int, channels_out: int, isa: Isa
+) -> PackedLayer:
+    """Pack a gather of pixels.
+
+    Parameters
+    ----------
+    pixels : numpy.ndarray
+        ``[panels, vectors, lanes]``: element that each lane of the target reads, for its first channel.
+    source, target : Geometry
+        Geometries read and written.
+    channels_in, channels_out : int
+        Channels of the tensors.
+    isa : Isa
+        Instruction set.
+    """
+    used = target.used.reshape(-1, target.lanes)
+    pixels = fill_unused(pixels.reshape(-1, target.lanes), used)
+    stripes = panel_stripes(target.panels, target.vectors)
+    destination = _destinations(target, channels_out)
+    program = merge_program(pixels, used, destination, stripes * target.vectors, target.lanes, not can_merge(isa))
+    block = block_of_channels(channels_out, _most(stripes) * target.vectors)
+    values = {
+        **_sizes(source, target, channels_in, channels_out, block),
+        "stripes": len(stripes) - 1,
+        "operations": program.operations,
+        "pointers": program.pointers,
+        "lanes": program.lanes,
+        "spacing": target.lanes,
+    }
+    return PackedLayer(kernels.MoveColumns(), [pack_table(kernels.MOVE_FIELDS, values)])
+
+
+def pack_blend(
+    pixels: np.ndarray, weights: np.ndarray, source: Geometry, target: Geometry, channels: int, isa: Isa
+) -> PackedLayer:
+    """Pack a weighted sum of four pixels.
+
+    Parameters
+    ----------
+    pixels : numpy.ndarray
+        ``[panels, vectors, 4, lanes]``: elements that each lane of the target reads, for the first channel.
+    weights : numpy.ndarray
+        float32, in the shape of `pixels`.
+    source, target : Geometry
+        Geometries read and written.
+    channels : int
+        Channels.
+    isa : Isa
+        Instruction set.
+    """
+    lanes = target.lanes
+    used = np.broadcast_to(target.used[:, :, None], pixels.shape)
+    pixels = fill_unused(pixels, used)
+    stripes = panel_stripes(target.panels, target.vectors)
+    slots = [_distinct(pixels[a:b], used[a:b]) for a, b in zip(stripes[:-1], stripes[1:], strict=True)]
+    most = max(len(vectors) for vectors, _, _ in slots)
+    block = min(kernels.BUFFER_ELEMENTS // (most * lanes), block_of_channels(channels, most))
+    bounds = np.cumsum([0] + [len(vectors) for vectors, _, _ in slots])
+    destination = np.concatenate([np.arange(len(vectors)) for vectors, _, _ in slots]) * block * lanes
+    program = merge_program(
+        np.concatenate([vectors for vectors, _, _ in slots]),
+        np.concatenate([mask for _, mask, _ in slots]),
+        destination, bounds, block * lanes, not can_merge(isa),
+    )  # fmt: skip
+    factors, which = np.unique(weights.reshape(-1, kernels.TAPS * lanes), axis=0, return_inverse=True)
+    at = np.concatenate([position.reshape(-1, kernels.TAPS) for _, _, position in slots]) * block * lanes
+    blends = np.column_stack([_destinations(target, channels), at, which.reshape(-1) * kernels.TAPS * lanes])
+    values = {
+        **_sizes(source, target, channels, channels, block),
+        "stripes": len(stripes) - 1,
+        "operations": program.operations,
+        "pointers": program.pointers,
+        "lanes": program.lanes,
+        "spacing": block * lanes,
+        "blends": blends,
+        "blend_pointers": stripes * target.vectors,
+    }
+    table = pack_table(kernels.BLEND_FIELDS, values)
+    return PackedLayer(kernels.BlendColumns(), [factors.reshape(-1), table])
+
+
+def _sizes(source: Geometry, target: Geometry, channels_in: int, channels_out: int, block: int) -> dict[str, int]:
+    step_in, step_out = source.vectors * source.lanes, target.vectors * target.lanes
+    return {
+        "images": target.batch,
+        "channels": channels_out,
+        "channel_block": block,
+        "channel_offsets": np.arange(block) * step_in,
+        "input_image": source.panels * channels_in * step_in,
+        "input_channel": step_in,
+        "output_image": target.panels * channels_out * step_out,
+        "output_channel": step_out,
+    }
+
+
+def _destinations(target: Geometry, channels: int) -> np.ndarray:
+    """Element of each vector of an image in columns, for the first channel."""
+    panel, vector = np.divmod(np.arange(target.panels * target.vectors), target.vectors)
+    return (panel * channels * target.vectors + vector) * target.lanes
+
+
+def _most(stripes: np.ndarray) -> int:
+    return int(np.diff(stripes).max())
+
+
+def _distinct(pixels: np.ndarray, used: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Distinct vectors of a stripe in the order of what they read, their lanes in use, and the number of each."""
+    lanes = pixels.shape[-1]
+    vectors, number = np.unique(pixels.reshape(-1, lanes), axis=0, return_inverse=True)
+    mask = np.zeros(vectors.shape, bool)
+    np.logical_or.at(mask, number.reshape(-1), used.reshape(-1, lanes))
+    return vectors, mask, number.reshape(pixels.shape[:-1])

@@ -1,0 +1,62 @@
+"""Max poolings in columns."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tvm_sparse.layout.geometry import Geometry
+from tvm_sparse.layout.halo import Window
+from tvm_sparse.layout.table import pack_table
+from tvm_sparse.schedules.cpu import pool_columns
+from tvm_sparse.schedules.cpu.driver import BUFFER_ELEMENTS
+from tvm_sparse.schedules.cpu.isa import Isa
+
+from .layer import Convolution, PackedLayer
+from .places import BLOCK_SHARE, Places
+
+# Tasks below which the channels are split too, so that every core has work.
+_MIN_TASKS = 4
+
+
+def pack_max_pool(
+    window: Window, source: Geometry, target: Geometry, channels: int, isa: Isa
+) -> PackedLayer:
+    """Pack a max pooling.
+
+    Parameters
+    ----------
+    window : Window
+        The pooling window.
+    source, target : Geometry
+        Geometry of its input and output.
+    channels : int
+        Channels.
+    isa : Isa
+        Instruction set.
+    """
+    weight = np.broadcast_to(np.float32(0), (channels, 1, *window.kernel))
+    layer = Convolution(weight, np.zeros(0, np.float32), window, channels)
+    places = Places.plan(layer, source, target, None, isa)
+    blocks, pointers = _blocks(places, source.batch, channels, isa)
+    table = pack_table(
+        pool_columns.FIELDS,
+        {
+            **places.table(layer, source, target, blocks, pointers),
+            "taps": places.taps,
+            "tap_count": places.taps.size,
+        },
+    )
+    return PackedLayer(pool_columns.MaxPoolColumns(places.tile), (table,))
+
+
+def _blocks(places: Places, batch: int, channels: int, isa: Isa) -> tuple[np.ndarray, np.ndarray]:
+    """Blocks of channels whose windows fit the first-level cache, and their split into chunks."""
+    size = max(1, min(int(BLOCK_SHARE * isa.l1_bytes) // 4, BUFFER_ELEMENTS) // places.channel_stride)
+    chunks = min(channels, -(-_MIN_TASKS // (batch * places.stripes)))
+    blocks: list[tuple[int, int, int, int]] = []
+    pointers = [0]
+    bounds = np.linspace(0, channels, chunks + 1).astype(int).tolist()
+    for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+        blocks += [(start, min(size, end - start), 1, 1) for start in range(begin, end, size)]
+        pointers.append(len(blocks))
+    return np.asarray(blocks, np.int64).reshape(-1, 4), np.asarray(pointers, np.int64)

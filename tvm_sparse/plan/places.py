@@ -1,0 +1,204 @@
+"""Where the kernels of a layer read and write: tiles, windows, stripes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tvm_sparse.errors import TvmSparseError
+from tvm_sparse.layout.geometry import MAX_TILE, Geometry
+from tvm_sparse.layout.halo import HaloProgram, halo_program
+from tvm_sparse.schedules.cpu.driver import BUFFER_ELEMENTS
+from tvm_sparse.schedules.cpu.isa import Isa
+
+from .layer import Convolution
+
+# Share of the first-level cache that a K-block's activations may fill, in sparse layers and in depth-wise ones.
+BLOCK_SHARE = 1.0
+# Vectors of a sparse layer's register tile where panels are read in place.
+MAX_PART = 10
+_MIN_PART = 4
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a layer's kernel reads and writes."""
+
+    tile: tuple[int, int]
+    stripes: int
+    taps: np.ndarray
+    channel_stride: int
+    pitch: int
+    tile_pointers: np.ndarray
+    tile_source: np.ndarray
+    tile_panel: np.ndarray
+    tile_vector: np.ndarray
+    program: HaloProgram | None
+
+    @staticmethod
+    def plan(
+        layer: Convolution, source: Geometry, target: Geometry, part_limit: int | None, isa: Isa
+    ) -> Places:
+        """Plan; panels read in place are cut into parts of at most `part_limit` vectors (None: windows only)."""
+        channels = layer.weight.shape[1] * layer.groups
+        if layer.pointwise and source == target and part_limit is not None:
+            part = part_size(source.vectors, part_limit)
+            parts = source.vectors // part
+            panel, index = (
+                a.reshape(-1)
+                for a in np.meshgrid(np.arange(source.panels), np.arange(parts), indexing="ij")
+            )
+            elements = source.vectors * source.lanes
+            return Places(
+                tile=(part, 1),
+                stripes=len(panel),
+                taps=np.zeros(1, np.int64),
+                channel_stride=elements,
+                pitch=0,
+                tile_pointers=np.arange(len(panel) + 1),
+                tile_source=panel * channels * elements + index * part * source.lanes,
+                tile_panel=panel,
+                tile_vector=index * part,
+                program=None,
+            )
+        tile, program = _halo(layer, source, target, channels, isa)
+        panel, vector = program.tile_panel, np.zeros_like(program.tile_panel)
+        if tile != target.tile:
+            # Each tile is a part of a panel.
+            y, x = (a * t for a, t in zip(divmod(panel, target.sub_width // tile[1]), tile, strict=True))
+            panel = y // target.tile[0] * target.panels_across + x // target.tile[1]
+            vector = x % target.tile[1] * target.tile[0] + y % target.tile[0]
+        return Places(
+            tile=tile,
+            stripes=len(program.tile_pointers) - 1,
+            taps=program.taps,
+            channel_stride=program.size,
+            pitch=program.pitch,
+            tile_pointers=program.tile_pointers,
+            tile_source=program.tile_buffer,
+            tile_panel=panel,
+            tile_vector=vector,
+            program=program,
+        )
+
+    @property
+    def vectors(self) -> int:
+        """Vectors of a tile."""
+        return self.tile[0] * self.tile[1]
+
+    @property
+    def touched(self) -> int:
+        """Elements of a channel that a task reads."""
+        if self.program is not None:
+            return self.channel_stride
+        return self.channel_stride * len(np.unique(self.tile_panel)) // len(self.tile_panel)
+
+    def row_bytes(self, target: Geometry) -> int:
+        """Bytes of one output channel that a task works on."""
+        tiles = len(self.tile_panel) // self.stripes
+        return 4 * target.lanes * self.tile[0] * self.tile[1] * tiles
+
+    def table(
+        self, layer: Convolution, source: Geometry, target: Geometry, block: np.ndarray, pointers: np.ndarray
+    ) -> dict[str, int | np.ndarray]:
+        """Fields of the driver."""
+        rows = layer.weight.shape[0]
+        channels = layer.weight.shape[1] * layer.groups
+        elements_in, elements_out = source.vectors * source.lanes, target.vectors * target.lanes
+        chunks = len(pointers) - 1
+        program = self.program
+        empty = np.zeros(0, np.int64)
+        return {
+            "tasks": source.batch * self.stripes * chunks,
+            "chunks": chunks,
+            "stripes": self.stripes,
+            "input_image": source.panels * channels * elements_in,
+            "input_channel": elements_in,
+            "output_image": target.panels * rows * elements_out,
+            "output_panel": rows * elements_out,
+            "output_channel": elements_out,
+            "channels_out": rows,
+            "tile_pointers": self.tile_pointers,
+            "tile_source": self.tile_source,
+            "tile_output": self.tile_panel * rows * elements_out + self.tile_vector * target.lanes,
+            "pitch": self.pitch,
+            "buffer_channel": self.channel_stride,
+            "block_pointers": pointers,
+            "block": block,
+            "halo_pointers": program.pointers if program else empty,
+            "halo_copy": program.copy if program else empty,
+            "halo_one": program.one if program else empty,
+            "halo_two": program.two if program else empty,
+            "halo_more": program.more if program else empty,
+            "halo_lanes": program.lanes if program else empty,
+        }
+
+
+def _halo(
+    layer: Convolution, source: Geometry, target: Geometry, channels: int, isa: Isa
+) -> tuple[tuple[int, int], HaloProgram]:
+    """Tile and program of a layer: the panel's tile, or where its windows exceed the buffer the largest part of it.
+
+    Raises
+    ------
+    TvmSparseError
+        If the window of a single vector is too large.
+    """
+    stripe = _stripe(layer, source, target, isa)
+    program = halo_program(source, target, layer.window, channels, stripe)
+    if program.size <= BUFFER_ELEMENTS:
+        return target.tile, program
+    (height, width), (top, left) = target.tile, layer.window.padding[:2]
+    # A part's vectors must follow each other in the panel, which is stored column by column.
+    tiles = [(height, v) for v in _divisors(width)[::-1]] + [(r, 1) for r in _divisors(height)[-2::-1]]
+    for tile in tiles:
+        # The subimages' size, and with it the lanes, must not depend on the tile: the whole of them is computed.
+        full = (target.sub_height * target.grid[0], target.sub_width * target.grid[1])
+        finer = Geometry(target.batch, *full, target.lanes, target.grid, tile)
+        window = layer.window
+        ends = [
+            (full[i] - 1) * window.stride[i] + (window.kernel[i] - 1) * window.dilation[i] + 1 for i in range(2)
+        ]
+        window = replace(window, padding=(top, left, ends[0] - top - source.height, ends[1] - left - source.width))
+        program = halo_program(source, finer, window, channels, compact=True)
+        if program.size <= BUFFER_ELEMENTS:
+            return tile, program
+    raise TvmSparseError(
+        f"a window of {layer.window.kernel} pixels is too large for the kernels: one vector of outputs reads "
+        f"{program.size // target.lanes} vectors, at most {BUFFER_ELEMENTS // target.lanes} fit"
+    )
+
+
+def part_size(vectors: int, limit: int = MAX_PART) -> int:
+    """Vectors of a register tile for panels read in place.
+
+    The largest divisor of the panel's vectors below the limit; where that is so small that it starves the multiply-add
+    units (a prime number of vectors), the panel stays whole.
+    """
+    best = max(d for d in range(1, min(vectors, limit) + 1) if vectors % d == 0)
+    return vectors if best < _MIN_PART and vectors <= MAX_TILE else best
+
+
+def _stripe(layer: Convolution, source: Geometry, target: Geometry, isa: Isa) -> tuple[int, int]:
+    """Panels that share a buffer: many where each window serves few rows, one otherwise."""
+    if not layer.depthwise:
+        return 1, 1
+    best, best_cost = (1, 1), float("inf")
+    (kh, kw), (sy, sx), (dy, dx) = layer.window.kernel, layer.window.stride, layer.window.dilation
+    for down in _divisors(target.panels_down):
+        for across in _divisors(target.panels_across):
+            rows, columns = down * target.tile[0], across * target.tile[1]
+            height, width = (rows - 1) * sy + (kh - 1) * dy + 1, (columns - 1) * sx + (kw - 1) * dx + 1
+            channels = int(BLOCK_SHARE * isa.l1_bytes) // (4 * target.lanes * height * width)
+            if channels == 0:
+                continue
+            # Vectors copied per output vector, each with its share of a run's start, once per block of channels.
+            cost = height * width / (rows * columns) * (1.2 + 12 / (target.tile[0] * min(channels, layer.groups)))
+            if cost < best_cost:
+                best, best_cost = (down, across), cost
+    return best
+
+
+def _divisors(value: int) -> list[int]:
+    return [d for d in range(1, value + 1) if value % d == 0]
