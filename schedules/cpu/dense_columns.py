@@ -76,7 +76,7 @@ class DenseColumnsKernel:
                             row, position, depth, size, piece,
                         )  # fmt: skip
 
-        emit_tasks(isa, table, source, self.halo, rows)
+        emit_tasks(isa, table, source, self.halo, self.tile, rows)
 
     def _tile(
         self, isa: Isa, block: Block, table: TableReader, values: Flat, offsets: Flat, numbers: Flat,

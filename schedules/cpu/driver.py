@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from tvm.script.ir_builder import tirx as T
 
+from tvm_sparse.layout.halo import KINDS
+
 from .ir import Flat, TableReader, as_long, constant
 from .isa import Isa
 from .lanes import merge_lanes
@@ -35,7 +37,7 @@ DRIVER_FIELDS = (
     "block_pointers",
     "block",
 )
-HALO_FIELDS = ("halo_pointers", "halo_copy", "halo_one", "halo_two", "halo_more", "halo_lanes")
+HALO_FIELDS = ("halo_pointers", "halo_lanes", *(f"halo_{kind}" for kind in KINDS))
 
 # Elements of a task's private buffer: a K-block's windows. The packer keeps blocks below.
 BUFFER_ELEMENTS = 16384
@@ -59,6 +61,7 @@ def emit_tasks(
     table: TableReader,
     source: Flat,
     halo: bool,
+    tile: tuple[int, int],
     rows: Callable[[Block], None],
     fill: float = 0.0,
 ) -> None:
@@ -74,6 +77,8 @@ def emit_tasks(
         The input in columns.
     halo : bool
         Whether windows are built in a buffer; otherwise the input's panels are read in place.
+    tile : tuple of int
+        Rows and columns of the register tile.
     rows : callable
         Emits the work of one block on one tile.
     fill : float
@@ -99,9 +104,9 @@ def emit_tasks(
             origin = T.bind(input_base + channel * table.scalar("input_channel"))
             if halo:
                 channels = T.bind(table.at("block", index * 4 + 1))
-                _emit_window(isa, table, source, window, stripe, origin, channels, fill)
-            with T.serial(0, tiles) as tile:
-                start = T.bind(table.at("tile_source", first_tile + tile))
+                _emit_window(isa, table, source, window, tile, stripe, origin, channels, fill)
+            with T.serial(0, tiles) as number:
+                start = T.bind(table.at("tile_source", first_tile + number))
                 rows(
                     Block(
                         index=index,
@@ -109,53 +114,87 @@ def emit_tasks(
                         last=T.bind(table.at("block", index * 4 + 3)),
                         source=window if halo else source,
                         base=start if halo else T.bind(origin + start),
-                        output=T.bind(output_base + table.at("tile_output", first_tile + tile)),
+                        output=T.bind(output_base + table.at("tile_output", first_tile + number)),
                         pitch=T.bind(table.scalar("pitch")),
                     )
                 )
 
 
 def _emit_window(
-    isa: Isa, table: TableReader, source: Flat, window: Flat, stripe, origin, channels, fill: float
+    isa: Isa,
+    table: TableReader,
+    source: Flat,
+    window: Flat,
+    tile: tuple[int, int],
+    stripe,
+    origin,
+    channels,
+    fill: float,
 ) -> None:
     """Fill the buffer with the windows of a block: operations outside, channels inside."""
     lanes = isa.lanes
-    stride_in = T.bind(table.scalar("input_channel"))
-    stride_out = T.bind(table.scalar("buffer_channel"))
+    stride_in = T.bind(as_long(table.scalar("input_channel")))
+    stride_out = T.bind(as_long(table.scalar("buffer_channel")))
+    outside = constant(fill, lanes)
 
-    def operations(kind: int, name: str, width: int, apply: Callable) -> None:
-        pointer = kind * (table.scalar("stripes") + 1) + stripe
+    def operations(kind: str, apply: Callable) -> None:
+        """Loops over the operations of a kind and the channels; `apply` gets the entries and both origins."""
+        pointer = list(KINDS).index(kind) * (table.scalar("stripes") + 1) + stripe
         begin = T.bind(table.at("halo_pointers", pointer))
         count = T.bind(table.at("halo_pointers", pointer + 1) - begin)
+        width = KINDS[kind]
         with T.serial(0, count) as operation:
-            fields = [T.bind(table.at(name, (begin + operation) * width + i)) for i in range(width)]
-            vectors = {
-                i: T.bind(table.vector("halo_lanes", fields[i] * lanes)) for i in range(2, width, 2)
-            }
-            with T.serial(0, channels) as c:
-                target = fields[0] + c * stride_out
-                loads = {
-                    i: source.load_vector(origin + fields[i] + c * stride_in) for i in range(1, width, 2)
-                }
-                window.store_vector(target, apply(window.load_vector(target), loads, vectors))
+            at = (begin + operation) * width
+            entries = [T.bind(as_long(table.at(f"halo_{kind}", at + i))) for i in range(width)]
+            prepared = {i: T.bind(table.vector("halo_lanes", entries[i] * lanes)) for i in _INDICES[kind]}
+            with T.serial(0, as_long(channels)) as c:
+                read = T.bind(as_long(origin) + c * stride_in)
+                write = T.bind(c * stride_out)
+                apply(entries, prepared, read, write)
 
-    begin = T.bind(table.at("halo_pointers", stripe))
-    runs = T.bind(table.at("halo_pointers", stripe + 1) - begin)
-    with T.serial(0, runs) as run:
-        target, origin_in, count, step = (
-            T.bind(as_long(table.at("halo_copy", (begin + run) * 4 + i))) for i in range(4)
-        )
-        with T.serial(0, as_long(channels)) as c:
-            read = T.bind(as_long(origin) + origin_in + c * as_long(stride_in))
-            write = T.bind(target + c * as_long(stride_out))
-            with T.serial(0, count) as i:
-                window.store_vector(write + i * lanes, source.load_vector(read + i * step))
-    outside = constant(fill, lanes)
-    operations(1, "halo_one", 3, lambda old, x, at: merge_lanes(isa, outside, at[2], x[1]))
-    operations(
-        2,
-        "halo_two",
-        5,
-        lambda old, x, at: merge_lanes(isa, merge_lanes(isa, outside, at[2], x[1]), at[4], x[3]),
-    )
-    operations(3, "halo_more", 3, lambda old, x, at: merge_lanes(isa, old, at[2], x[1]))
+    def copy(entries, _indices, read, write) -> None:
+        target, first, count, step = entries
+        with T.serial(0, count) as i:
+            window.store_vector(write + target + i * lanes, source.load_vector(read + first + i * step))
+
+    def run(length: int, down: bool) -> Callable:
+        def apply(entries, indices, read, write) -> None:
+            target, first, *steps = entries
+            jump, step = (lanes, steps[0]) if down else steps[:2]
+            to, start = T.bind(write + target), T.bind(read + first)
+            for i in range(length):
+                value = source.load_vector(start + step * i)
+                for index in indices.values():
+                    value = merge_lanes(isa, outside, index, value)
+                window.store_vector(to + jump * i, value)
+
+        return apply
+
+    def merge(entries, indices, read, write, old=outside) -> None:
+        value = old
+        for position, index in indices.items():
+            value = merge_lanes(isa, value, index, source.load_vector(read + entries[position - 1]))
+        window.store_vector(write + entries[0], value)
+
+    def more(entries, indices, read, write) -> None:
+        merge(entries, indices, read, write, window.load_vector(write + entries[0]))
+
+    operations("copy", copy)
+    for length, down in ((tile[0], True), (tile[1], False)):
+        if length > 1:
+            for kind in ("copy", "one"):
+                operations(f"{kind}_{'down' if down else 'across'}", run(length, down))
+    operations("one", merge)
+    operations("two", merge)
+    operations("more", more)
+
+
+# Entries that are lane indices.
+_INDICES = {
+    **dict.fromkeys(("copy", "copy_down", "copy_across"), ()),
+    "one_down": (3,),
+    "one_across": (4,),
+    "one": (2,),
+    "two": (2, 4),
+    "more": (2,),
+}

@@ -36,6 +36,16 @@ class Activation:
         if self.kind not in KINDS:
             raise ValueError(f"unknown activation {self.kind!r}; known: {', '.join(KINDS)}")
 
+    @property
+    def epilogue(self) -> str:
+        """What the kernels over columns emit: `kind`, but ``"none"`` or ``"relu"`` for clips that need no bounds."""
+        if self.kind == "clip" and self.parameters[1] == float("inf"):
+            if self.parameters[0] == float("-inf"):
+                return "none"
+            if self.parameters[0] == 0:
+                return "relu"
+        return self.kind
+
 
 def epilogue_array(
     bias: np.ndarray, activation: Activation, slopes: np.ndarray | None = None
@@ -72,7 +82,7 @@ def emit_activation(kind: str, value, numbers: Flat, channels, row, lanes: int):
     Parameters
     ----------
     kind : str
-        One of `KINDS`.
+        One of `KINDS`, ``"none"`` or ``"relu"``.
     value : expression
         float32 vector.
     numbers : Flat
@@ -86,6 +96,10 @@ def emit_activation(kind: str, value, numbers: Flat, channels, row, lanes: int):
     def parameter(index: int):
         return broadcast(numbers[channels * 2 + index], lanes)
 
+    if kind == "none":
+        return value
+    if kind == "relu":
+        return T.max(value, constant(0.0, lanes))
     if kind == "clip":
         return T.min(T.max(value, parameter(0)), parameter(1))
     if kind == "leaky_relu":

@@ -58,4 +58,4 @@ class MaxPoolColumns:
                 for s, accumulator in enumerate(accumulators):
                     output.store_vector(y + s * lanes, accumulator.value)
 
-        emit_tasks(isa, table, source, True, rows, fill=LOWEST)
+        emit_tasks(isa, table, source, True, self.tile, rows, fill=LOWEST)

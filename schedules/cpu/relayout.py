@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from .ir import Flat, TableReader, build_function, constant, registers
+from .ir import Flat, TableReader, as_long, build_function, constant, registers
 from .isa import Isa
 
-TO_COLUMNS_FIELDS = (
-    "images", "panels", "channels", "vectors", "image_stride", "channel_stride", "pixels",
-)  # fmt: skip
-TO_IMAGES_FIELDS = ("images", "channels", "image_pixels", "image_stride", "channel_stride", "pixels")
-TO_TOKENS_FIELDS = ("images", "channels", "image_pixels", "image_stride", "channel_stride", "pixels")
+_PLAIN_FIELDS = (
+    "images",
+    "parts",  # tasks of an image
+    "plain_image",  # elements between images
+    "plain_channel",  # elements between channels
+    "columns_image",
+    "columns_channel",
+    "quads",
+    "quad_parts",  # first of each task
+    "repeats",  # channels for which each task goes through its quads
+    "steps",  # times that each quad is applied, to channels 0, 4, 8, ...
+    "last_step",  # and at the end to this channel
+    "rest_parts",
+    "channels",  # for which the rest is repeated
+)
+TO_COLUMNS_FIELDS = (*_PLAIN_FIELDS, "gathers")
+FROM_COLUMNS_FIELDS = (*_PLAIN_FIELDS, "rest")
 MEAN_FIELDS = ("images", "panels", "channels", "vectors", "masks")
+
+# Elements side by side in the plain tensor that each lane's transposes move.
+QUAD = 4
 
 
 @dataclass(frozen=True)
 class ToColumns:
-    """Gather columns from a tensor of any strides.
+    """Bring a plain tensor of any strides to columns.
 
     Parameters
     ----------
@@ -41,51 +57,73 @@ class ToColumns:
 
     def _body(self, isa: Isa, source: Flat, table_buffer: Flat, output: Flat) -> None:
         table, lanes = TableReader(table_buffer, TO_COLUMNS_FIELDS), isa.lanes
-        with T.parallel(0, table.scalar("images") * table.scalar("panels")) as place:
-            image = T.bind(T.truncdiv(place, table.scalar("panels")))
-            panel = T.bind(T.truncmod(place, table.scalar("panels")))
-            channels, vectors = T.bind(table.scalar("channels")), T.bind(table.scalar("vectors"))
-            with T.serial(0, vectors) as s:
-                at = T.bind(table.vector("pixels", (panel * vectors + s) * lanes))
-                with T.serial(0, channels) as c:
-                    base = T.bind(
-                        image * table.scalar("image_stride") + c * table.scalar("channel_stride")
-                    )
-                    y = ((place * channels + c) * vectors + s) * lanes
-                    output.store_vector(y, source.buffer[at + T.Broadcast(base, lanes)])
+
+        def quad(numbers: list, plain, columns) -> None:
+            places, starts = numbers[:QUAD], numbers[QUAD:]
+            rows = [source.buffer[T.Ramp(plain + start, T.int64(1), QUAD)] for start in starts]
+            # Vector i of these holds row i of each four rows.
+            parts = [[rows[group + i] for group in range(0, lanes, QUAD)] for i in range(QUAD)]
+            joined = [T.bind(p[0] if len(p) == 1 else T.Shuffle(p, list(range(lanes)))) for p in parts]
+            for place, vector in zip(places, _transpose(joined, lanes), strict=True):
+                output.store_vector(columns + place, vector)
+
+        def gather(at, plain, columns) -> None:
+            elements = table.vector("gathers", at + 1) + T.Broadcast(T.Cast("int32", plain), lanes)
+            output.store_vector(columns + table.at("gathers", at), source.buffer[elements])
+
+        _emit_parts(table, QUAD + lanes, quad, 1 + lanes, gather)
+
+
+class _FromColumns:
+    """What kernels to plain tensors share."""
+
+    rank: int
+
+    def symbol(self, isa: Isa) -> str:
+        """Name of the compiled function."""
+        raise NotImplementedError
+
+    def build(self, isa: Isa) -> PrimFunc:
+        """Build the kernel: ``(x, table, y)``."""
+        arguments = [("x", 4, "float32"), ("table", 1, "int32"), ("y", self.rank, "float32")]
+        return build_function(self.symbol(isa), arguments, isa.lanes, lambda *flats: self._body(isa, *flats))
+
+    def _body(self, isa: Isa, source: Flat, table_buffer: Flat, output: Flat) -> None:
+        table, lanes = TableReader(table_buffer, FROM_COLUMNS_FIELDS), isa.lanes
+
+        def quad(numbers: list, plain, columns) -> None:
+            # Through memory: registers have no elements at run-time positions.
+            rows = T.alloc_buffer((QUAD * lanes,), "float32", scope="global")
+            vectors = [T.bind(source.load_vector(columns + place)) for place in numbers[:QUAD]]
+            for i, vector in enumerate(_transpose(vectors, lanes)):
+                T.buffer_store(rows, vector, [T.Ramp(i * lanes, 1, lanes)])
+            for at, to in zip(numbers[QUAD::2], numbers[QUAD + 1 :: 2], strict=True):
+                four = rows[T.Ramp(at, T.int64(1), QUAD)]
+                T.buffer_store(output.buffer, four, [T.Ramp(plain + to, T.int64(1), QUAD)])
+
+        def element(at, plain, columns) -> None:
+            value = source[columns + as_long(table.at("rest", at))]
+            output.store(plain + as_long(table.at("rest", at + 1)), value)
+
+        _emit_parts(table, QUAD + 2 * lanes, quad, 2, element)
 
 
 @dataclass(frozen=True)
-class ToImages:
+class ToImages(_FromColumns):
     """Bring columns back to ``[N, C, H, W]``."""
+
+    @property
+    def rank(self) -> int:  # type: ignore[override]
+        """Rank of the output tensor."""
+        return 4
 
     def symbol(self, isa: Isa) -> str:
         """Name of the compiled function."""
         return f"tvm_sparse_to_images_{isa.name}"
 
-    def build(self, isa: Isa) -> PrimFunc:
-        """Build the kernel: ``(x, table, y)``."""
-        arguments = [("x", 4, "float32"), ("table", 1, "int32"), ("y", 4, "float32")]
-        return build_function(self.symbol(isa), arguments, isa.lanes, lambda *flats: self._body(isa, *flats))
-
-    def _body(self, isa: Isa, source: Flat, table_buffer: Flat, output: Flat) -> None:
-        table, lanes = TableReader(table_buffer, TO_IMAGES_FIELDS), isa.lanes
-        with T.parallel(0, table.scalar("images") * table.scalar("channels")) as place:
-            channel = T.bind(T.truncmod(place, table.scalar("channels")))
-            image = T.bind(T.truncdiv(place, table.scalar("channels")))
-            pixels = T.bind(table.scalar("image_pixels"))
-            base = T.bind(image * table.scalar("image_stride") + channel * table.scalar("channel_stride"))
-            with T.serial(0, T.truncdiv(pixels, lanes)) as step:
-                at = table.vector("pixels", step * lanes) + T.Broadcast(base, lanes)
-                output.store_vector(place * pixels + step * lanes, source.buffer[at])
-            done = T.bind(T.truncdiv(pixels, lanes) * lanes)
-            with T.serial(0, pixels - done) as rest:
-                index = T.bind(done + rest)
-                output.store(place * pixels + index, source[base + table.at("pixels", index)])
-
 
 @dataclass(frozen=True)
-class ToTokens:
+class ToTokens(_FromColumns):
     """Bring columns back to ``[..., C]``, channels innermost.
 
     Parameters
@@ -100,26 +138,55 @@ class ToTokens:
         """Name of the compiled function."""
         return f"tvm_sparse_to_tokens_{self.rank}d_{isa.name}"
 
-    def build(self, isa: Isa) -> PrimFunc:
-        """Build the kernel: ``(x, table, y)``."""
-        arguments = [("x", 4, "float32"), ("table", 1, "int32"), ("y", self.rank, "float32")]
-        return build_function(self.symbol(isa), arguments, isa.lanes, lambda *flats: self._body(isa, *flats))
 
-    def _body(self, isa: Isa, source: Flat, table_buffer: Flat, output: Flat) -> None:
-        table, lanes = TableReader(table_buffer, TO_TOKENS_FIELDS), isa.lanes
-        with T.parallel(0, table.scalar("images") * table.scalar("image_pixels")) as place:
-            image = T.bind(T.truncdiv(place, table.scalar("image_pixels")))
-            pixel = T.bind(T.truncmod(place, table.scalar("image_pixels")))
-            base = T.bind(image * table.scalar("image_stride") + table.at("pixels", pixel))
-            channels = T.bind(table.scalar("channels"))
-            stride = T.bind(table.scalar("channel_stride"))
-            with T.serial(0, T.truncdiv(channels, lanes)) as step:
-                at = T.Ramp(base + step * lanes * stride, stride, lanes)
-                output.store_vector(place * channels + step * lanes, source.buffer[at])
-            done = T.bind(T.truncdiv(channels, lanes) * lanes)
-            with T.serial(0, channels - done) as rest:
-                index = T.bind(done + rest)
-                output.store(place * channels + index, source[base + index * stride])
+def _emit_parts(table: TableReader, quad_width: int, quad: Callable, rest_width: int, rest: Callable) -> None:
+    """Emit the loops over tasks, what they do, and channels.
+
+    Parameters
+    ----------
+    table : TableReader
+        Table with `_PLAIN_FIELDS`.
+    quad_width, rest_width : int
+        Table entries of a quad, and of what is left.
+    quad : callable
+        Emits a quad; called with its entries, and the channel's origin in the plain tensor and in columns.
+    rest : callable
+        Emits what is left; called with its position in the table's array, and the origins.
+    """
+    with T.parallel(0, table.scalar("images") * table.scalar("parts")) as place:
+        image = T.bind(T.truncdiv(place, table.scalar("parts")))
+        part = T.bind(T.truncmod(place, table.scalar("parts")))
+        plain = T.bind(as_long(image * table.scalar("plain_image")))
+        columns = T.bind(as_long(image * table.scalar("columns_image")))
+        plain_step = T.bind(as_long(table.scalar("plain_channel")))
+        columns_step = T.bind(as_long(table.scalar("columns_channel")))
+        begin = T.bind(table.at("quad_parts", part))
+        count = T.bind(table.at("quad_parts", part + 1) - begin)
+        with T.serial(0, as_long(table.scalar("repeats"))) as repeat:
+            with T.serial(0, count) as number:
+                at = T.bind((begin + number) * quad_width)
+                numbers = [T.bind(as_long(table.at("quads", at + i))) for i in range(quad_width)]
+                with T.serial(0, as_long(table.scalar("steps"))) as step:
+                    channel = T.bind(repeat + T.min(step * QUAD, as_long(table.scalar("last_step"))))
+                    quad(numbers, T.bind(plain + channel * plain_step), T.bind(columns + channel * columns_step))
+        begin = T.bind(table.at("rest_parts", part))
+        with T.serial(0, as_long(table.scalar("channels"))) as channel:
+            plain_origin, columns_origin = T.bind(plain + channel * plain_step), T.bind(columns + channel * columns_step)
+            with T.serial(0, table.at("rest_parts", part + 1) - begin) as number:
+                rest(T.bind((begin + number) * rest_width), plain_origin, columns_origin)
+
+
+def _transpose(vectors: list, lanes: int) -> list:
+    """Transpose inside of each four lanes of four vectors."""
+    a, b, c, d = vectors
+
+    def shuffle(x, y, pattern):
+        """Take from both: `pattern` for each four lanes, where the second vector's are numbered from 4."""
+        index = [g + p if p < QUAD else lanes + g + p - QUAD for g in range(0, lanes, QUAD) for p in pattern]
+        return T.bind(T.Shuffle([x, y], index))
+
+    pairs = [(shuffle(a, b, half), shuffle(c, d, half)) for half in ((0, 4, 1, 5), (2, 6, 3, 7))]
+    return [shuffle(*pair, half) for pair in pairs for half in ((0, 1, 4, 5), (2, 3, 6, 7))]
 
 
 @dataclass(frozen=True)

@@ -38,22 +38,25 @@ class SparseColumns:
         Kind of the epilogue's activation.
     residual : bool
         Whether a second tensor, in the output's geometry, is added before the activation.
+    in_place : bool
+        Whether the output may overwrite the input: rows of a block read no channel that another block's rows write.
     """
 
     tile: tuple[int, int]
     halo: bool
     activation: str = "clip"
     residual: bool = False
+    in_place: bool = False
 
     @property
     def shared_argument(self) -> int | None:
         """Position of the argument that the output may overwrite: the residual is read before any sum is stored."""
-        return 1 if self.residual else None
+        return 1 if self.residual else 0 if self.in_place else None
 
     def symbol(self, isa: Isa) -> str:
         """Name of the compiled function."""
         source = "window" if self.halo else "panel"
-        residual = "_residual" if self.residual else ""
+        residual = "_residual" if self.residual else "_in_place" if self.in_place else ""
         return (
             f"tvm_sparse_sparse_columns_{source}_{self.tile[0]}x{self.tile[1]}_{self.activation}{residual}"
             f"_{isa.name}"
@@ -98,7 +101,7 @@ class SparseColumns:
                             channel, at, quads, tail, first_row - first_of_block + row, indices,
                         )  # fmt: skip
 
-        emit_tasks(isa, table, source, self.halo, rows)
+        emit_tasks(isa, table, source, self.halo, self.tile, rows)
 
     def _row(
         self, isa: Isa, block: Block, table: TableReader, values: Flat, offsets: Flat, numbers: Flat,

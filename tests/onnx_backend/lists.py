@@ -21,7 +21,7 @@ def load_failing() -> tuple[str, dict[str, str]]:
     version, reasons, reason = "", {}, ""
     for line in _FAILING.read_text().splitlines():
         if line.startswith("onnx "):
-            version = line.split()[1]
+            version = line.split()[1].rstrip(":")
         elif line.startswith("## "):
             reason = line[3:]
         elif line.startswith("- "):

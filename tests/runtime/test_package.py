@@ -7,11 +7,12 @@ import resource
 import subprocess
 import sys
 import tarfile
+import time
 
 import pytest
 
 from tvm_sparse.errors import PackageError, TvmSparseError
-from tvm_sparse.runtime import Package, host
+from tvm_sparse.runtime import Package, cache, host
 from tvm_sparse.runtime import library as library_module
 
 
@@ -202,6 +203,21 @@ def test_unwritable_cache_is_no_obstacle(package, inputs, tmp_path, monkeypatch)
     (tmp_path / "occupied").write_text("a file where the cache folder should be")
     monkeypatch.setenv("TVM_SPARSE_CACHE_DIR", str(tmp_path / "occupied"))
     assert package.load().run(inputs)
+
+
+def test_least_recently_used_libraries_are_dropped(package, private_cache, monkeypatch):
+    private_cache.mkdir(parents=True)
+    private_cache.chmod(0o700)
+    hour = cache._MIN_AGE_SECONDS
+    for name, hours in (("oldest", 3), ("older", 2), ("recent", 0)):
+        path = private_cache / f"{name}.so"
+        path.write_bytes(bytes(1000))
+        os.utime(path, (time.time() - hours * hour - 60,) * 2 if hours else None)
+    (private_cache / "other").write_bytes(bytes(5000))
+    monkeypatch.setattr(cache, "_MAX_BYTES", package.metadata["library"]["bytes"] + 2500)
+    package.load()
+    left = {path.stem for path in private_cache.glob("*.so")}
+    assert left == {package.metadata["library"]["sha256"], "older", "recent"}
 
 
 def test_cache_that_others_can_write_is_not_used(package, inputs, private_cache):

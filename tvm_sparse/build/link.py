@@ -91,7 +91,7 @@ def _linker(compiler: str, cross_options: Sequence[str], target: tvm.target.Targ
     def link(output: str, files: Sequence[str], **given: Any) -> None:
         # Compiled loops call mathematical functions. Named after the files, it is needed only if one of them does.
         # TVM gives include paths where no function was compiled: then its part of the library is C.
-        cc.create_shared(output, [*files, "-lm"], [*options, *given.get("options", ())], compiler)
+        cc.create_shared(output, [*files, "-lm"], [*cross_options, *given.get("options", ())], compiler)
 
     def triple() -> str:
         given = target.attrs.get("mtriple")

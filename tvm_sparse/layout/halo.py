@@ -46,6 +46,22 @@ class Window:
         )
 
 
+# Runs of fewer vectors are left to single operations.
+_SHORTEST_RUN = 2
+
+# Kinds of operations with the entries of each, in the order that they run.
+KINDS = {
+    "copy": 4,
+    "copy_down": 3,
+    "copy_across": 4,
+    "one_down": 4,
+    "one_across": 5,
+    "one": 3,
+    "two": 5,
+    "more": 3,
+}
+
+
 @dataclass(frozen=True)
 class HaloProgram:
     """Operations that fill the buffer of every stripe; destinations and sources in elements.
@@ -55,6 +71,12 @@ class HaloProgram:
     copy : numpy.ndarray
         ``[n, 4]``: destination, source, vectors, elements between the vectors of the source; those of the
         destination are consecutive.
+    copy_down, copy_across : numpy.ndarray
+        Copies of as many vectors as a tile has rows, or columns, a constant of the kernel. ``[n, 3]``: destination
+        (the vectors are consecutive), source, elements between its vectors; ``[n, 4]``: destination, source,
+        elements between the vectors of each.
+    one_down, one_across : numpy.ndarray
+        The same with a lane index as last entry, ``[n, 4]`` and ``[n, 5]``; lanes as in `one`.
     one : numpy.ndarray
         ``[n, 3]``: destination, source, lane index; lanes that are not taken hold the pad value.
     two : numpy.ndarray
@@ -62,7 +84,7 @@ class HaloProgram:
     more : numpy.ndarray
         ``[n, 3]``: destination (already filled), source, lane index.
     pointers : numpy.ndarray
-        ``[4, stripes + 1]``: first operation of each stripe, for copy, one, two and more.
+        ``[8, stripes + 1]``: first operation of each stripe, in the order of `KINDS`.
     lanes : numpy.ndarray
         int32 ``[k, lanes]``: the lane indices.
     tile_pointers : numpy.ndarray
@@ -75,9 +97,15 @@ class HaloProgram:
         Elements between neighbouring columns of a tile in the buffer.
     size : int
         Elements of the buffer for one channel.
+    tile : tuple of int
+        Rows and columns of a tile.
     """
 
     copy: np.ndarray
+    copy_down: np.ndarray
+    copy_across: np.ndarray
+    one_down: np.ndarray
+    one_across: np.ndarray
     one: np.ndarray
     two: np.ndarray
     more: np.ndarray
@@ -89,12 +117,16 @@ class HaloProgram:
     taps: np.ndarray
     pitch: int
     size: int
+    tile: tuple[int, int]
 
     @property
     def cycles(self) -> float:
         """Estimated cycles to run it for one channel of one image."""
+        rows, columns = self.tile
         copies = self.copy[:, 2].sum() * 1.2 + len(self.copy)
-        return float(copies + len(self.one) * 3 + len(self.two) * 5 + len(self.more) * 3.5)
+        copies += len(self.copy_down) * rows * 1.2 + len(self.copy_across) * columns * 1.2
+        permuted = len(self.one_down) * rows * 1.5 + len(self.one_across) * columns * 1.5
+        return float(copies + permuted + len(self.one) * 3 + len(self.two) * 5 + len(self.more) * 3.5)
 
 
 @lru_cache(maxsize=256)
@@ -165,13 +197,13 @@ def halo_program(
     panel, vector, lane = source.locate(np.where(inside, y, 0), np.where(inside, x, 0))
     stored = np.where(inside, panel * source.vectors + vector, -1)
     position = (panel * channels * source.vectors + vector) * lanes
-    builder = _Operations(lanes)
+    builder = _Operations(lanes, target.tile, (len(grid_rows), len(grid_columns)))
     destination = slot(gy, gx) * lanes
     unused = np.broadcast_to(oy < -(1 << 18), lane[0, 0].shape)
     for index in range(len(py)):
         builder.start_stripe()
         builder.add_stripe(destination, stored[index], position[index], lane[index], inside[index], unused)
-    copy, one, two, more, pointers = builder.finish()
+    operations, pointers = builder.finish()
 
     ty, tx = (
         a.reshape(-1) for a in np.meshgrid(np.arange(stripe[0]), np.arange(stripe[1]), indexing="ij")
@@ -180,10 +212,7 @@ def halo_program(
     tile_panel = (py[:, None] * stripe[0] + ty) * target.panels_across + px[:, None] * stripe[1] + tx
     ky, kx = np.meshgrid(np.arange(kh) * dy, np.arange(kw) * dx, indexing="ij")
     return HaloProgram(
-        copy=copy,
-        one=one,
-        two=two,
-        more=more,
+        **operations,
         pointers=pointers,
         lanes=np.asarray(builder.indices, np.int64).reshape(-1, lanes),
         tile_pointers=np.arange(len(py) + 1) * len(ty),
@@ -192,6 +221,7 @@ def halo_program(
         taps=slot(ky, kx) * lanes,
         pitch=pitch * lanes,
         size=size * lanes,
+        tile=target.tile,
     )
 
 
@@ -204,17 +234,29 @@ def _used(count: int, stride: int, taps: int, dilation: int) -> tuple[np.ndarray
 
 
 class _Operations:
-    """Collects the operations of all stripes, by kind."""
+    """Collects the operations of all stripes, by kind.
 
-    def __init__(self, lanes: int):
+    Parameters
+    ----------
+    lanes : int
+        Lanes of a vector.
+    tile : tuple of int
+        Rows and columns of a tile: the lengths of runs.
+    grid : tuple of int
+        Rows and columns of a stripe's grid; its vectors are numbered row by row.
+    """
+
+    def __init__(self, lanes: int, tile: tuple[int, int], grid: tuple[int, int]):
         self.lanes = lanes
+        self.tile = tile
+        self.grid = grid
         self.indices: list[tuple[int, ...]] = []
         self._known: dict[tuple[int, ...], int] = {}
-        self._kinds: list[list[tuple[int, ...]]] = [[], [], [], []]
+        self._kinds: dict[str, list[tuple[int, ...]]] = {name: [] for name in KINDS}
         self._pointers: list[list[int]] = []
 
     def start_stripe(self) -> None:
-        self._pointers.append([len(kind) for kind in self._kinds])
+        self._pointers.append([len(kind) for kind in self._kinds.values()])
 
     def add_stripe(
         self,
@@ -228,30 +270,68 @@ class _Operations:
         identity = np.arange(self.lanes)
         first = np.where(inside.any(1), inside.argmax(1), 0)
         vectors = np.arange(len(stored))
-        one_source = ((stored == stored[vectors, first][:, None]) | ~inside).all(1) & inside.any(1)
-        plain = one_source & ((lane == identity) | ~inside).all(1) & (inside | unused).all(1)
-        copy, one, two, more = self._kinds
-        copy += self._runs(destination[plain], position[vectors, first][plain])
-        for v in np.nonzero(~plain)[0].tolist():
+        source = position[vectors, first]
+        one_source = ((stored == stored[vectors, first][:, None]) | ~inside).all(1)
+        plain = one_source & inside.any(1) & ((lane == identity) | ~inside).all(1) & (inside | unused).all(1)
+        # Lane index of vectors with one source (or none, where all lanes are outside), -1 for plain copies.
+        index = np.full(len(stored), -1)
+        for v in np.nonzero(one_source & ~plain)[0].tolist():
+            index[v] = self._index(lane[v], inside[v])
+        left = self._take_runs(destination, source, index, one_source)
+        copies = plain & left
+        self._kinds["copy"] += self._runs(destination[copies], source[copies])
+        singles = one_source & ~plain & left
+        self._kinds["one"] += zip(
+            destination[singles].tolist(), source[singles].tolist(), index[singles].tolist(), strict=True
+        )
+        for v in np.nonzero(~one_source)[0].tolist():
             target, ok = int(destination[v]), inside[v]
-            sources = sorted(set(stored[v][ok].tolist()))
             terms: list[tuple[int, int]] = []
-            for source in sources:
-                mine = ok & (stored[v] == source)
+            for other in sorted(set(stored[v][ok].tolist())):
+                mine = ok & (stored[v] == other)
                 terms.append((int(position[v][mine][0]), self._index(lane[v], mine)))
-            if len(terms) < 2:
-                one.append((target, *(terms[0] if terms else (0, self._index(lane[v], ok & False)))))
-            else:
-                two.append((target, *terms[0], *terms[1]))
-                more += [(target, *term) for term in terms[2:]]
+            self._kinds["two"].append((target, *terms[0], *terms[1]))
+            self._kinds["more"] += [(target, *term) for term in terms[2:]]
 
-    def finish(self) -> tuple[np.ndarray, ...]:
+    def finish(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
         self.start_stripe()
-        arrays = [
-            np.asarray(kind, np.int64).reshape(-1, width)
-            for kind, width in zip(self._kinds, (4, 3, 5, 3), strict=True)
-        ]
-        return (*arrays, np.asarray(self._pointers, np.int64).T)
+        arrays = {
+            name: np.asarray(kind, np.int64).reshape(-1, KINDS[name]) for name, kind in self._kinds.items()
+        }
+        return arrays, np.asarray(self._pointers, np.int64).T
+
+    def _take_runs(
+        self, destination: np.ndarray, source: np.ndarray, index: np.ndarray, candidates: np.ndarray
+    ) -> np.ndarray:
+        """Operations on runs as long as a tile is high or wide; returns which vectors are left."""
+        left = candidates.copy()
+        number = np.arange(len(left)).reshape(self.grid)
+        # Down: vectors that follow each other in the buffer, column by column (and phase by phase).
+        down = np.argsort(destination).reshape(-1)
+        directions = [("down", self.tile[0], [down]), ("across", self.tile[1], list(number))]
+        for name, length, lines in sorted(directions, key=lambda d: -d[1]):
+            if length < _SHORTEST_RUN:
+                continue
+            for line in lines:
+                begin = 0
+                while begin + length <= len(line):
+                    run = line[begin : begin + length]
+                    steps, jumps = np.diff(source[run]), np.diff(destination[run])
+                    even = left[run].all() and (index[run] == index[run[0]]).all()
+                    even = even and (steps == steps[0]).all() and (jumps == jumps[0]).all()
+                    if not even or (name == "down" and jumps[0] != self.lanes):
+                        begin += 1
+                        continue
+                    self._add_run(name, destination[run], source[run], int(index[run[0]]))
+                    left[run] = False
+                    begin += length
+        return left
+
+    def _add_run(self, direction: str, destination: np.ndarray, source: np.ndarray, index: int) -> None:
+        jumps = [int(destination[1] - destination[0])] if direction == "across" else []
+        entries = [int(destination[0]), int(source[0]), *jumps, int(source[1] - source[0])]
+        kind = "copy" if index < 0 else "one"
+        self._kinds[f"{kind}_{direction}"].append((*entries, *([] if index < 0 else [index])))
 
     def _runs(self, destination: np.ndarray, source: np.ndarray) -> list[tuple[int, ...]]:
         """Join copies whose destinations follow each other and whose sources are equally far apart."""

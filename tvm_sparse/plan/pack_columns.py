@@ -17,7 +17,7 @@ from tvm_sparse.sparsity.formats.columns import QUAD, UnstructuredColumns
 from tvm_sparse.sparsity.formats.dense import DenseColumns
 
 from .layer import Convolution, PackedLayer
-from .places import BLOCK_SHARE, MAX_PART, Places
+from .places import BLOCK_SHARE, MAX_PART, STENCIL_SHARE, Places
 
 # Share of the first-level cache that a K-block of a dense layer fills where it reads panels in place.
 _DENSE_BLOCK_SHARE = 1.0
@@ -45,15 +45,19 @@ def pack_sparse(layer: Convolution, source: Geometry, target: Geometry, isa: Isa
     limit = (65535 - max(taps)) // places.channel_stride + 1
     if places.program is not None:
         limit = min(limit, BUFFER_ELEMENTS // places.channel_stride)
-    block = _even_block(per_group * layer.groups, int(BLOCK_SHARE * isa.l1_bytes) // (4 * places.touched), limit)
+    share = STENCIL_SHARE if layer.depthwise else BLOCK_SHARE
+    block = _even_block(per_group * layer.groups, int(share * isa.l1_bytes) // (4 * places.touched), limit)
     if layer.groups > 1:
         block = min(limit, max(per_group, block // per_group * per_group))
     chunks = _chunks(source.batch * places.stripes, layer, block, places.row_bytes(target))
     fmt = UnstructuredColumns(places.channel_stride, taps, block, layer.groups, chunks)
     packed = fmt.pack(layer.weight.reshape(rows, per_group, -1))
+    # A depth-wise layer whose windows hold a whole image has read a channel before it writes it.
+    in_place = layer.depthwise and rows == layer.groups and source == target and places.stripes == 1
     kernel = sparse_columns.SparseColumns(
-        places.tile, places.program is not None, layer.activation.kind, layer.residual
-    )
+        places.tile, places.program is not None, layer.activation.epilogue, layer.residual,
+        in_place and not layer.residual,
+    )  # fmt: skip
     cached = 4 * per_group * layer.groups * source.panels * source.vectors * source.lanes <= isa.l2_bytes // 2
     table = pack_table(
         sparse_columns.FIELDS,
@@ -103,7 +107,7 @@ def pack_dense(layer: Convolution, source: Geometry, target: Geometry, isa: Isa)
     )
     packed = fmt.pack(layer.weight.reshape(rows, per_group, -1))
     kernel = dense_columns.DenseColumnsKernel(
-        places.tile, places.program is not None, layer.activation.kind, layer.residual
+        places.tile, places.program is not None, layer.activation.epilogue, layer.residual
     )
     table = pack_table(
         dense_columns.FIELDS,

@@ -8,14 +8,16 @@ import numpy as np
 
 from tvm_sparse.errors import TvmSparseError
 from tvm_sparse.layout.geometry import MAX_TILE, Geometry
-from tvm_sparse.layout.halo import HaloProgram, halo_program
+from tvm_sparse.layout.halo import KINDS, HaloProgram, halo_program
 from tvm_sparse.schedules.cpu.driver import BUFFER_ELEMENTS
 from tvm_sparse.schedules.cpu.isa import Isa
 
 from .layer import Convolution
 
-# Share of the first-level cache that a K-block's activations may fill, in sparse layers and in depth-wise ones.
+# Share of the first-level cache that a K-block's activations may fill.
 BLOCK_SHARE = 1.0
+# The same for depth-wise layers and poolings, which read each window once: the input's lines lie beside the windows.
+STENCIL_SHARE = 0.5
 # Vectors of a sparse layer's register tile where panels are read in place.
 MAX_PART = 10
 _MIN_PART = 4
@@ -127,11 +129,8 @@ class Places:
             "block_pointers": pointers,
             "block": block,
             "halo_pointers": program.pointers if program else empty,
-            "halo_copy": program.copy if program else empty,
-            "halo_one": program.one if program else empty,
-            "halo_two": program.two if program else empty,
-            "halo_more": program.more if program else empty,
             "halo_lanes": program.lanes if program else empty,
+            **{f"halo_{kind}": getattr(program, kind) if program else empty for kind in KINDS},
         }
 
 
@@ -147,6 +146,10 @@ def _halo(
     """
     stripe = _stripe(layer, source, target, isa)
     program = halo_program(source, target, layer.window, channels, stripe)
+    if max(layer.window.dilation) > 1:
+        # Far taps leave most of a grid unread.
+        compact = halo_program(source, target, layer.window, channels, compact=True)
+        program = min(program, compact, key=lambda p: p.size * len(p.tile_pointers))
     if program.size <= BUFFER_ELEMENTS:
         return target.tile, program
     (height, width), (top, left) = target.tile, layer.window.padding[:2]
@@ -186,11 +189,16 @@ def _stripe(layer: Convolution, source: Geometry, target: Geometry, isa: Isa) ->
         return 1, 1
     best, best_cost = (1, 1), float("inf")
     (kh, kw), (sy, sx), (dy, dx) = layer.window.kernel, layer.window.stride, layer.window.dilation
+    if source == target and layer.weight.shape[0] == layer.groups:
+        # Windows of the whole image let the output overwrite the input.
+        height, width = target.sub_height + (kh - 1) * dy, target.sub_width + (kw - 1) * dx
+        if 4 * target.lanes * height * width <= isa.l1_bytes:
+            return target.panels_down, target.panels_across
     for down in _divisors(target.panels_down):
         for across in _divisors(target.panels_across):
             rows, columns = down * target.tile[0], across * target.tile[1]
             height, width = (rows - 1) * sy + (kh - 1) * dy + 1, (columns - 1) * sx + (kw - 1) * dx + 1
-            channels = int(BLOCK_SHARE * isa.l1_bytes) // (4 * target.lanes * height * width)
+            channels = int(STENCIL_SHARE * isa.l1_bytes) // (4 * target.lanes * height * width)
             if channels == 0:
                 continue
             # Vectors copied per output vector, each with its share of a run's start, once per block of channels.

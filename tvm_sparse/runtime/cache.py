@@ -138,10 +138,15 @@ def _process_folder(name: str) -> Path:
 def _prune(folder: Path, keep: Path) -> None:
     """Drop the libraries that were not used for longest until the cache is small enough."""
     with contextlib.suppress(OSError):
-        entries = [(path, path.stat()) for path in folder.glob("*.so")]
+        # Several times faster than Path.glob, in a folder of thousands.
+        with os.scandir(folder) as found:
+            entries = [(entry.path, entry.stat()) for entry in found if entry.name.endswith(".so")]
         total = sum(info.st_size for _, info in entries)
+        if total <= _MAX_BYTES:
+            return
         for path, info in sorted(entries, key=lambda entry: entry[1].st_mtime):
-            if total <= _MAX_BYTES or path == keep or time.time() - info.st_mtime < _MIN_AGE_SECONDS:
-                continue
-            path.unlink(missing_ok=True)
-            total -= info.st_size
+            if total <= _MAX_BYTES:
+                return
+            if path != str(keep) and time.time() - info.st_mtime >= _MIN_AGE_SECONDS:
+                Path(path).unlink(missing_ok=True)
+                total -= info.st_size

@@ -16,7 +16,7 @@ from .empty_constants import AllocateEmptyConstants
 from .fast_math import FastMath
 from .fuse_layers import FuseLayers
 from .lift_constants import LiftConstants
-from .reuse_residual import ReuseResidual
+from .reuse_argument import ReuseArgument
 from .schedule_cpu import ScheduleCPU
 
 Phase = tuple[str, list[tvm.transform.Pass]]
@@ -64,7 +64,7 @@ def phases(context: CompileContext) -> list[Phase]:
                 relax.transform.ToNonDataflow(),
                 relax.transform.RemovePurityChecking(),
                 relax.transform.CallTIRRewrite(),
-                ReuseResidual(context),
+                ReuseArgument(context),
                 AllocateEmptyConstants(),
                 relax.transform.StaticPlanBlockMemory(),
                 relax.transform.LowerAllocTensor(),

@@ -27,21 +27,23 @@ class Case:
     value_depth: int | None = None
     scale: float | None = None
     magnitude: float = 1.0
+    in_columns: bool = True
 
 
+# Short sequences of a batch may share vectors; then attention is left to loops. 31 tokens nearly fill theirs.
 CASES = {
-    "one head": Case(1, 19, 1, 5),
-    "heads": Case(1, 19, 4, 8),
-    "two tokens": Case(9, 2, 2, 3),
-    "one token": Case(17, 1, 2, 3),
-    "batch": Case(3, 11, 2, 4),
-    "depth of one": Case(1, 19, 3, 1),
+    "one head": Case(1, 31, 1, 5),
+    "heads": Case(1, 31, 4, 8),
+    "two tokens": Case(9, 2, 2, 3, in_columns=False),
+    "one token": Case(17, 1, 2, 3, in_columns=False),
+    "batch": Case(3, 31, 2, 4),
+    "depth of one": Case(1, 31, 3, 1),
     "many tokens": Case(1, 131, 1, 7),
-    "more keys": Case(1, 19, 2, 4, keys=45),
-    "fewer keys": Case(2, 19, 2, 4, keys=9),
-    "other depth of values": Case(1, 19, 2, 4, value_depth=9),
-    "own scale": Case(1, 19, 2, 4, scale=-0.75),
-    "large scores": Case(1, 19, 2, 8, magnitude=40.0),
+    "more keys": Case(1, 31, 2, 4, keys=45),
+    "fewer keys": Case(1, 31, 2, 4, keys=13),
+    "other depth of values": Case(1, 31, 2, 4, value_depth=9),
+    "own scale": Case(1, 31, 2, 4, scale=-0.75),
+    "large scores": Case(1, 31, 2, 8, magnitude=40.0),
 }
 
 
@@ -82,7 +84,7 @@ def check(case: Case, isa_name: str, mask: np.ndarray | None = None, tolerance: 
     arrays = inputs if mask is None else [*inputs, mask]
     context = context_for(isa_name)
     (got,) = run_module(mod, context, arrays)
-    assert "AttentionColumns" in kernel_kinds(context)
+    assert "AttentionColumns" in kernel_kinds(context) or not case.in_columns
     want = expected(case, matrices, *inputs, 0.0 if mask is None else mask.astype("float64"))
     # Scores of size s are rounded to s ulps, and exp makes that relative.
     np.testing.assert_allclose(got, want, rtol=0, atol=tolerance * case.magnitude**0.5 * max(1, np.abs(want).max()))
@@ -103,24 +105,24 @@ def test_against_numpy(isa_name, name):
 @pytest.mark.parametrize("mask_batch", [1, 3], ids=["shared", "per sequence"])
 @pytest.mark.parametrize("value", [-1e4, -3.4e38, -np.inf], ids=str)
 def test_masked_keys(isa_name, mask_batch, value):
-    mask = np.zeros((mask_batch, 1, 1, 21), "float32")
+    mask = np.zeros((mask_batch, 1, 1, 31), "float32")
     mask[..., 13:] = value
     mask[0, ..., 2] = value
     mask[-1, ..., 5] = 1.5  # not every mask is a choice
-    check(Case(3, 21, 2, 4), isa_name, mask)
+    check(Case(3, 31, 2, 4), isa_name, mask)
 
 
 def test_all_keys_masked_softly():
     # Padding sequences of a batch: all scores are equally bad, and softmax makes nothing of the common part.
-    mask = np.zeros((3, 1, 1, 21), "float32")
+    mask = np.zeros((3, 1, 1, 31), "float32")
     mask[1] = -1e4
     # A thousandth of a score is lost in the sum with the mask.
-    check(Case(3, 21, 2, 4, magnitude=1e-2), WIDEST, mask, tolerance=2e-3)
+    check(Case(3, 31, 2, 4, magnitude=1e-2), WIDEST, mask, tolerance=2e-3)
 
 
 @pytest.mark.xfail(strict=True, reason="masked scores lie below the start value of the maximum, and the sum is zero")
 def test_all_keys_masked_with_the_lowest_number():
     # What exporters write: (1 - mask) * finfo(float32).min. The result of a padding sequence is a plain mean.
-    mask = np.zeros((3, 1, 1, 21), "float32")
+    mask = np.zeros((3, 1, 1, 31), "float32")
     mask[1] = np.finfo("float32").min
-    check(Case(3, 21, 2, 4, magnitude=1e-2), WIDEST, mask, tolerance=2e-3)
+    check(Case(3, 31, 2, 4, magnitude=1e-2), WIDEST, mask, tolerance=2e-3)

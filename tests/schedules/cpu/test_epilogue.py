@@ -37,10 +37,12 @@ def run(family: str, isa_name: str, layer: Convolution, x: np.ndarray, residual:
 
 def cases():
     """Every kind and family on the widest instruction set, one family on the others."""
+    params = []
     families = [(f, WIDEST) for f in FAMILIES] + [("sparse", n) for n in RUNNABLE[1:]]
     for (family, isa_name), kind, residual in product(families, KINDS, (False, True)):
         name = f"{family}-{isa_name}-{kind}{'-residual' if residual else ''}"
-        yield pytest.param(family, isa_name, kind, residual, id=name)
+        params.append(pytest.param(family, isa_name, kind, residual, id=name))
+    return params
 
 
 @pytest.mark.parametrize("family, isa_name, kind, residual", cases())

@@ -51,7 +51,7 @@ def _table(
 ) -> dict[str, int | np.ndarray]:
     queries, keys = q.geometry, k.geometry
     panel, vector = np.meshgrid(np.arange(keys.panels), np.arange(keys.vectors), indexing="ij")
-    _, x = keys.pixel(panel, vector)
+    y, x = keys.pixel(panel, vector)
     width, key_lanes = queries.vectors * queries.lanes, keys.vectors * keys.lanes
     return {
         "images": queries.batch,
@@ -66,5 +66,5 @@ def _table(
         "value_panel": v.channels * key_lanes,
         "output_panel": v.channels * width,
         "tokens": keys.pixels,
-        "key_tokens": np.where(keys.used, x, -1),
+        "key_tokens": np.where(keys.used, y * keys.width + x, -1),
     }

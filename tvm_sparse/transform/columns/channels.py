@@ -1,4 +1,4 @@
-"""Operators that move channels or only relabel: concat, split, reshapes of tokens."""
+"""Operators that move channels or only relabel: concat, split, reshapes of tokens, channels first or last."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ def lower_concat(lowering: Lowering, call: relax.Call) -> Result:
     if like is None or shape is None or call.ty.dtype != "float32" or call.attrs.axis is None:
         return None
     if int(call.attrs.axis) % len(shape) != like.channel_axis:
+        return None
+    if not like.tokens and len(shape) != 4 and None in known:
         return None
     parts: list[Columns] = []
     for f in fields:
@@ -50,11 +52,34 @@ def lower_split(lowering: Lowering, call: relax.Call) -> Result:
 def lower_reshape(lowering: Lowering, call: relax.Call) -> Result:
     """Tokens whose rows are only numbered in another way, or whose channels are split into heads or merged."""
     x, shape = lowering.heads(call.args[0]), static_shape(call)
-    if x is None or shape is None or not x.tokens or len(shape) < 2:
+    if x is None or shape is None or len(shape) < 2:
         return None
+    if not x.tokens:
+        # Rows of pixels joined, as before channels become the last axis, or apart again.
+        joined = (*x.shape[:2], x.geometry.pixels)
+        apart = (*x.shape[:2], x.geometry.height, x.geometry.width)
+        return replace(x, shape=shape) if shape in (joined, apart) else None
     rows = x.geometry.batch * x.geometry.pixels
     if shape[-1] == x.channels and prod(shape[:-1]) == rows:
         return replace(x, shape=shape, heads=1)
     if len(shape) == 4 and shape[2] * shape[3] == x.channels and prod(shape[:2]) == rows:
         return replace(x, shape=shape, heads=shape[2])
     return None
+
+
+@handles("relax.permute_dims")
+def lower_permute_dims(lowering: Lowering, call: relax.Call) -> Result:
+    """Channels of images moved to the last axis or back to the second: columns hold them apart from the pixels."""
+    x, shape = lowering.columns(call.args[0]), static_shape(call)
+    if x is None or shape is None or call.attrs.axes is None:
+        return None
+    axes, rank = [int(axis) for axis in call.attrs.axes], len(x.shape)
+    spatial = list(range(1, rank - 1)) if x.tokens else list(range(2, rank))
+    moved = [0, x.channel_axis, *spatial] if x.tokens else [0, *spatial, x.channel_axis]
+    if axes != moved:
+        return None
+    # Images are [N, C, H, W], so that their other readers know where a pixel is; tokens are numbered row by row.
+    geometry = x.geometry
+    if x.tokens and shape != (geometry.batch, x.channels, geometry.height, geometry.width):
+        return None
+    return replace(x, shape=shape, tokens=not x.tokens)

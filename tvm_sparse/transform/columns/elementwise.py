@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 from tvm import relax
@@ -57,6 +58,8 @@ def _operand(lowering: Lowering, argument: relax.Expr, like: Columns) -> relax.E
     if shape == like.shape:
         if like.tokens:
             columns = lowering.to_token_columns(argument)
+        elif len(shape) != 4 and lowering.columns(argument) is None:
+            return None
         else:
             columns = lowering.to_image_columns(argument)
         return lowering.emitter.with_geometry(columns, like.geometry).value
@@ -89,11 +92,12 @@ def _constant_operand(array: np.ndarray, like: Columns) -> relax.Expr | None:
         if all(extent == 1 for extent in leading):
             return relax.const(np.ascontiguousarray(full.reshape(1, channels, 1, 1)))
         full = np.broadcast_to(full, (*like.shape[:-1], channels))
-        images = full.reshape(geometry.batch, 1, geometry.width, channels).transpose(0, 3, 1, 2)
+        images = full.reshape(geometry.batch, geometry.height, geometry.width, channels).transpose(0, 3, 1, 2)
         return relax.const(geometry.pack(np.ascontiguousarray(images)))
-    if full.shape[2:] == (1, 1) and full.shape[0] == 1:
-        return relax.const(np.ascontiguousarray(full))
-    images = np.broadcast_to(full, (geometry.batch, full.shape[1], geometry.height, geometry.width))
+    if prod(full.shape[2:]) == 1 and full.shape[0] == 1:
+        return relax.const(np.ascontiguousarray(full.reshape(1, -1, 1, 1)))
+    full = np.broadcast_to(full, (geometry.batch, full.shape[1], *like.shape[2:]))
+    images = full.reshape(geometry.batch, full.shape[1], geometry.height, geometry.width)
     return relax.const(geometry.pack(np.ascontiguousarray(images)))
 
 

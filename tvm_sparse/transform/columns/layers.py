@@ -28,7 +28,7 @@ def lower_conv2d(lowering: Lowering, call: relax.Call) -> Columns | relax.Expr:
     """A convolution: panels or windows of its input in columns."""
     x_shape, out_shape = static_shape(call.args[0]), static_shape(call)
     assert x_shape is not None and out_shape is not None
-    layer = layer_of(call)
+    layer = _without_unread_taps(layer_of(call), x_shape, out_shape)
     if x_shape[2:] == (1, 1) and out_shape[2:] == (1, 1):
         return _single_pixels(lowering, call, layer, x_shape, out_shape)
     x = lowering.to_image_columns(call.args[0])
@@ -197,6 +197,32 @@ def _single_pixels(
         out = emitter.plain(Columns(value, geometry, out_shape[1], shape, True))
     _note(lowering, call, linear, packed, choice.format, choice.speedup, choice.why, geometry)
     return emitter.emit(relax.op.reshape(out, out_shape))
+
+
+def _without_unread_taps(
+    layer: Convolution, x_shape: tuple[int, ...], out_shape: tuple[int, ...]
+) -> Convolution:
+    """Drop rows and columns of a kernel that read nothing but padding, as far dilated ones on small images do."""
+    window, weight = layer.window, layer.weight
+    padding = list(window.padding)
+    for axis in range(2):
+        extent, dilation = x_shape[2 + axis], window.dilation[axis]
+        outputs = np.arange(out_shape[2 + axis]) * window.stride[axis] - window.padding[axis]
+        at = outputs[None, :] + np.arange(window.kernel[axis])[:, None] * dilation
+        read = np.flatnonzero(((at >= 0) & (at < extent)).any(1))
+        if not len(read):
+            return layer
+        first, last = int(read[0]), int(read[-1])
+        before = padding[axis] - first * dilation
+        after = padding[2 + axis] - (window.kernel[axis] - 1 - last) * dilation
+        if before < 0 or after < 0:
+            continue
+        padding[axis], padding[2 + axis] = before, after
+        weight = weight.take(range(first, last + 1), axis=2 + axis)
+    if weight.shape == layer.weight.shape:
+        return layer
+    kernel = (weight.shape[2], weight.shape[3])
+    return replace(layer, weight=weight, window=replace(window, kernel=kernel, padding=tuple(padding)))
 
 
 def _subsample(lowering: Lowering, x: Columns, window: Window, out_shape: tuple[int, ...]) -> Columns:

@@ -88,7 +88,7 @@ def lower_strided_slice(lowering: Lowering, call: relax.Call) -> Result:
     if all(axis == x.channel_axis for axis in changed) and jumps[x.channel_axis] == 1:
         start = starts[x.channel_axis]
         return lowering.slice_channels(x, start, start + shape[x.channel_axis], shape)
-    if x.tokens or not set(changed) <= {2, 3}:
+    if x.tokens or len(shape) != 4 or not set(changed) <= {2, 3}:
         return None
     y, x_at = np.meshgrid(
         np.arange(shape[2]) * jumps[2] + starts[2], np.arange(shape[3]) * jumps[3] + starts[3], indexing="ij"

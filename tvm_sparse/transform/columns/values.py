@@ -11,9 +11,8 @@ from tvm import relax
 
 from tvm_sparse.layout import relayout
 from tvm_sparse.layout.geometry import Geometry, choose_geometry
-from tvm_sparse.layout.table import pack_table
 from tvm_sparse.plan.pack_moves import pack_move
-from tvm_sparse.schedules.cpu import relayout as kernels
+from tvm_sparse.plan.pack_plain import Strides, pack_from_columns, pack_to_columns
 
 from ..context import CompileContext, Kernel
 from ..ops import static_shape
@@ -32,7 +31,7 @@ class Columns:
     channels : int
         Channels.
     shape : tuple of int
-        Logical shape: ``[N, C, H, W]``, or ``[..., C]`` for tokens.
+        Logical shape: ``[N, C, H, W]`` (or ``[N, C, H * W]``), or ``[..., C]`` for tokens, whose pixels are numbered row by row.
     tokens : bool
         Whether the channels are the last axis of the logical shape (rather than the second).
     heads : int
@@ -91,32 +90,34 @@ class Emitter:
         assert shape is not None
         batch, channels, height, width = shape
         geometry = choose_geometry(batch, height, width, self.lanes)
-        return self._gather(value, geometry, channels, shape, False, width, 1, height * width)
+        strides = Strides(width, 1, height * width)
+        channels_last = self._channels_last(value)
+        if channels_last is not None:
+            value, strides = channels_last, Strides(width * channels, channels, 1)
+        return self._gather(value, geometry, channels, shape, False, strides)
+
+    def _channels_last(self, value: relax.Expr) -> relax.Expr | None:
+        """What ``[N, C, H, W]`` is made of, where that is a transpose of ``[N, H, W, C]``."""
+        call = self.builder.lookup_binding(value) if isinstance(value, relax.Var) else value
+        if not isinstance(call, relax.Call) or getattr(call.op, "name", "") != "relax.permute_dims":
+            return None
+        axes = call.attrs.axes
+        return call.args[0] if axes is not None and [int(a) for a in axes] == [0, 3, 1, 2] else None
 
     def token_columns(self, value: relax.Expr) -> Columns:
-        """Bring ``[..., C]`` to columns; the second last axis (and what precedes it) are tokens."""
+        """Bring ``[..., C]`` to columns; every other axis counts tokens."""
         shape = static_shape(value)
         assert shape is not None
         geometry = token_geometry(shape, self.lanes)
-        return self._gather(value, geometry, shape[-1], shape, True, 0, shape[-1], 1)
+        strides = Strides(geometry.width * shape[-1], shape[-1], 1)
+        return self._gather(value, geometry, shape[-1], shape, True, strides)
 
     def _gather(
         self, value: relax.Expr, geometry: Geometry, channels: int, shape: tuple[int, ...], tokens: bool,
-        row_stride: int, column_stride: int, channel_stride: int,
+        strides: Strides,
     ) -> Columns:  # fmt: skip
-        table = pack_table(
-            kernels.TO_COLUMNS_FIELDS,
-            {
-                "images": geometry.batch,
-                "panels": geometry.panels,
-                "channels": channels,
-                "vectors": geometry.vectors,
-                "image_stride": geometry.pixels * channels,
-                "channel_stride": channel_stride,
-                "pixels": relayout.pixels_from_image(geometry, row_stride, column_stride),
-            },
-        )
-        out = self.kernel(kernels.ToColumns(len(shape)), [value, table], geometry.shape(channels))
+        packed = pack_to_columns(geometry, channels, strides, len(shape))
+        out = self.kernel(packed.kernel, [value, *packed.arrays], geometry.shape(channels))
         return Columns(out, geometry, channels, shape, tokens)
 
     def move_pixels(
@@ -158,13 +159,17 @@ class Emitter:
         """Relayout a tensor to another geometry of the same images (no-op where it is there already)."""
         if columns.geometry == geometry:
             return columns
-        if columns.geometry.batch != geometry.batch:
+        source = columns.geometry
+        if (source.batch, source.pixels) != (geometry.batch, geometry.pixels):
             # Tokens cut into sequences in another way: through the plain tensor.
             plain = self.plain(replace(columns, shape=(geometry.batch * geometry.pixels, columns.channels)))
-            shape = (geometry.batch, geometry.pixels, columns.channels)
-            moved = self.token_columns(self.emit(relax.op.reshape(plain, shape)))
-            return replace(moved, shape=columns.shape)
-        y, x = np.meshgrid(np.arange(geometry.height), np.arange(geometry.width), indexing="ij")
+            shape = (geometry.batch, geometry.height, geometry.width, columns.channels)
+            value = self.emit(relax.op.reshape(plain, shape))
+            row = geometry.width * columns.channels
+            strides = Strides(row, columns.channels, 1)
+            return self._gather(value, geometry, columns.channels, columns.shape, True, strides)
+        pixel = np.arange(geometry.pixels).reshape(geometry.height, geometry.width)
+        y, x = np.divmod(pixel, source.width)
         return self.move_pixels(columns, geometry, y, x, columns.shape)
 
     def plain(self, columns: Columns) -> relax.Var:
@@ -173,24 +178,30 @@ class Emitter:
             merged = replace(columns, heads=1, shape=(*columns.shape[:-2], columns.channels))
             return self.emit(relax.op.reshape(self.plain(merged), columns.shape))
         geometry = columns.geometry
-        elements = geometry.vectors * geometry.lanes
-        values = {
-            "images": geometry.batch,
-            "channels": columns.channels,
-            "image_pixels": geometry.pixels,
-            "image_stride": geometry.panels * columns.channels * elements,
-            "channel_stride": elements,
-            "pixels": relayout.image_pixels(geometry, columns.channels),
-        }
+        if not columns.tokens and len(columns.shape) != 4:
+            whole = (geometry.batch, columns.channels, geometry.height, geometry.width)
+            return self.emit(relax.op.reshape(self.plain(replace(columns, shape=whole)), columns.shape))
+        height, width, channels = geometry.height, geometry.width, columns.channels
         if columns.tokens:
-            table = pack_table(kernels.TO_TOKENS_FIELDS, values)
-            kernel: Kernel = kernels.ToTokens(len(columns.shape))
+            strides = Strides(width * channels, channels, 1)
         else:
-            table = pack_table(kernels.TO_IMAGES_FIELDS, values)
-            kernel = kernels.ToImages()
-        return self.kernel(kernel, [columns.value, table], columns.shape)
+            strides = Strides(width, 1, height * width)
+        packed = pack_from_columns(geometry, channels, strides, len(columns.shape))
+        return self.kernel(packed.kernel, [columns.value, *packed.arrays], columns.shape)
+
+
+# Utilisation of the lanes that makes up for cutting tokens at other places than sequences end.
+_FLAT_GAIN = 1.25
 
 
 def token_geometry(shape: Sequence[int], lanes: int) -> Geometry:
-    """Geometry of ``[..., C]``: the last axis before the channels is the width, those before are the batch."""
-    return choose_geometry(prod(shape[:-2]), 1, shape[-2], lanes)
+    """Geometry of ``[..., C]``.
+
+    Four axes are images with the channels last, three are sequences, two are one sequence. Sequences so short that
+    they leave lanes empty are joined.
+    """
+    if len(shape) >= 4:
+        return choose_geometry(prod(shape[:-3]), shape[-3], shape[-2], lanes)
+    geometry = choose_geometry(prod(shape[:-2]), 1, shape[-2], lanes)
+    joined = choose_geometry(1, 1, prod(shape[:-1]), lanes)
+    return joined if joined.utilisation > _FLAT_GAIN * geometry.utilisation else geometry

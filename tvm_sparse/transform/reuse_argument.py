@@ -1,4 +1,4 @@
-"""ReuseResidual: a residual that nobody reads later receives the sums that are added to it."""
+"""ReuseArgument: a kernel writes its output over an argument that nobody reads later."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from .context import CompileContext, Kernel
 from .graph import free_variables
 
 
-@tvm.transform.module_pass(opt_level=1, name="ReuseResidual")
-class ReuseResidual:
-    """Let a kernel write its output over its residual, where this is the residual's last use.
+@tvm.transform.module_pass(opt_level=1, name="ReuseArgument")
+class ReuseArgument:
+    """Let a kernel write its output over its residual, or a depth-wise layer over its input, at their last use.
 
     A fresh output costs a third pass over memory: its lines are fetched before they are written. It runs between
     ``CallTIRRewrite``, which makes allocations explicit, and the memory planner, which sees one tensor with a longer
@@ -21,8 +21,8 @@ class ReuseResidual:
     Parameters
     ----------
     context : CompileContext
-        Kernels of the compilation; those with an attribute ``shared_argument`` (the position of the residual among
-        their arguments) support it.
+        Kernels of the compilation; those with an attribute ``shared_argument`` (the position of the argument that
+        may be overwritten) support it.
     """
 
     def __init__(self, context: CompileContext):
@@ -61,17 +61,17 @@ class _Reuse:
         self.escaped: set[relax.Var] = set()
 
     def run(self) -> relax.Function:
-        """The function with outputs in place of residuals."""
+        """The function with outputs in place of arguments."""
         for index, binding in enumerate(self.bindings):
             self._look_at(index, binding)
         for variable in free_variables(self.function.body.body):
             self.escaped.add(self._root(variable))
         replaced: dict[relax.Var, relax.Var] = {}
         for index, binding in enumerate(self.bindings):
-            pair = self._output_and_residual(index, binding.value)
+            pair = self._output_and_argument(index, binding.value)
             if pair is not None:
-                output, residual = (self._root(v) for v in pair)
-                replaced[output] = replaced.get(residual, residual)
+                output, argument = (self._root(v) for v in pair)
+                replaced[output] = replaced.get(argument, argument)
         if not replaced:
             return self.function
         kept = [binding for binding in self.bindings if binding.var not in replaced]
@@ -103,20 +103,20 @@ class _Reuse:
             return self.kernels.get(value.op.global_symbol)
         return None
 
-    def _output_and_residual(self, index: int, value: relax.Expr) -> tuple[relax.Var, relax.Var] | None:
+    def _output_and_argument(self, index: int, value: relax.Expr) -> tuple[relax.Var, relax.Var] | None:
         kernel = self._kernel(value)
         shared = getattr(kernel, "shared_argument", None)
         if shared is None:
             return None
-        output, residual = value.args[-1], value.args[shared]
-        if not isinstance(output, relax.Var) or not isinstance(residual, relax.Var):
+        output, argument = value.args[-1], value.args[shared]
+        if not isinstance(output, relax.Var) or not isinstance(argument, relax.Var):
             return None
-        root, target = self._root(residual), self._root(output)
+        root, target = self._root(argument), self._root(output)
         others = [self._root(v) for i, a in enumerate(value.args) if i != shared for v in free_variables(a)]
         if root not in self.allocation or target not in self.allocation or root in self.escaped | set(others):
             return None
         same = tvm_ffi.structural_equal(self.allocation[root], self.allocation[target])
-        return (output, residual) if same and self.last_use[root] == index else None
+        return (output, argument) if same and self.last_use[root] == index else None
 
 
 def _is_allocation(value: relax.Expr) -> bool:

@@ -1,0 +1,213 @@
+"""Lowering to columns: which operators stay in columns, which layers become which kernels, and the results."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tvm
+from tvm import relax
+
+from tests.schedules.cpu.compiled import RUNNABLE, WIDEST, every_isa, isa_of
+from tests.schedules.cpu.pipeline import context_for, run_module
+from tvm_sparse.plan.plan import Plan
+from tvm_sparse.transform.columns import ToColumns
+from tvm_sparse.transform.columns.to_columns import handles
+from tvm_sparse.transform.context import CompileContext
+from tvm_sparse.transform.pipeline import run_until_layers
+
+from .canonicalize.helpers import arrays_for, constant, module, number, outputs, random
+
+OP = relax.op
+NN = relax.op.nn
+IMAGE = (2, 5, 9, 7)
+
+
+def sparse(*shape: int, zeros: float = 0.9, seed: int = 0) -> np.ndarray:
+    weight = random(*shape, seed=seed)
+    weight.reshape(-1)[np.random.default_rng(seed).permutation(weight.size)[: round(weight.size * zeros)]] = 0
+    return weight
+
+
+def conv(x, weight=None, **options):
+    weight = random(6, int(x.ty.shape[1]), 3, 3) if weight is None else weight
+    return NN.conv2d(x, constant(weight), **{"padding": 1, **options})
+
+
+def lowered(specs, body, plan: Plan | None = None, isa_name: str = WIDEST):
+    """The module after ToColumns, and its compilation."""
+    context = context_for(isa_name, plan)
+    mod = run_until_layers(module(specs, body), context)
+    after = ToColumns(context)(mod)
+    relax.analysis.well_formed(after)
+    return after, context
+
+
+def steps(mod: tvm.IRModule, context: CompileContext) -> list[str]:
+    """What "main" calls, in order: kernels by class, operators by name."""
+    found = []
+    for block in mod["main"].body.blocks:
+        for binding in block.bindings:
+            call = binding.value
+            if isinstance(call, relax.Call) and call.op.name == "relax.call_dps_packed":
+                found.append(type(context.kernels[str(call.args[0].global_symbol)]).__name__)
+            elif isinstance(call, relax.Call):
+                found.append(call.op.name.removeprefix("relax."))
+    return found
+
+
+BODIES = {
+    "activations": (lambda x: OP.tanh(NN.gelu(OP.sqrt(OP.abs(conv(x))))), ["abs", "sqrt", "nn.gelu", "tanh"]),
+    "numbers": (lambda x: OP.divide(OP.exp(conv(x)), number(3)), ["exp", "reshape", "divide"]),
+    "a number per channel": (
+        lambda x: OP.multiply(OP.exp(conv(x)), constant(random(6, 1, 1))), ["exp", "multiply"]),
+    "a number per pixel": (lambda x: OP.multiply(OP.exp(conv(x)), constant(random(9, 7))), ["exp", "multiply"]),
+    "max pooling": (lambda x: NN.max_pool2d(conv(x), 3, 2, padding=1), ["MaxPoolColumns"]),
+    "average pooling": (lambda x: NN.avg_pool2d(conv(x), 3, 1), ["SparseColumns"]),
+    "channels cut off": (lambda x: OP.strided_slice(conv(x), [1], [1], [4]), ["strided_slice"]),
+    "pixels cut off": (lambda x: OP.strided_slice(conv(x), [2, 3], [1, 0], [9, 7], [2, 3]), ["a kernel"]),
+    "softmax of channels": (lambda x: NN.softmax(conv(x), axis=1), ["nn.softmax"]),
+    "concatenation": (lambda x: OP.concat([OP.exp(conv(x)), OP.tanh(conv(x))], axis=1), None),
+    "nearest pixels": (lambda x: OP.image.resize2d(
+        conv(x), (18, 14), layout="NCHW", method="nearest_neighbor"), ["a kernel"]),
+    "linear resizing": (lambda x: OP.image.resize2d(conv(x), (18, 14), layout="NCHW", method="linear"), None),
+    "mean of pixels": (lambda x: OP.exp(OP.mean(conv(x), [2, 3])), None),
+    "gates": (lambda x: (lambda y: OP.multiply(y, OP.sigmoid(OP.mean(y, [2, 3], keepdims=True))))(
+        relax.BlockBuilder.current().emit(conv(x))), None),
+    "split": (lambda x: relax.TupleGetItem(OP.split(conv(x), 3, axis=1), 1), None),
+    "padding larger than the window": (lambda x: NN.max_pool2d(conv(x), 3, 2, padding=(0, 0, 2, 1)), None),
+    "ceiling": (lambda x: NN.avg_pool2d(conv(x), 2, 2, ceil_mode=True), None),
+    "ceiling counts the padding": (
+        lambda x: NN.avg_pool2d(conv(x), 3, 2, padding=1, ceil_mode=True, count_include_pad=True), None),
+    "channels last": (lambda x: OP.exp(OP.permute_dims(conv(x), [0, 2, 3, 1])), None),
+    "pixels as tokens": (
+        lambda x: OP.matmul(OP.permute_dims(OP.reshape(conv(x), (2, 6, 63)), [0, 2, 1]), constant(random(6, 4))), None),
+    "strided 1x1": (lambda x: conv(x, random(4, 5, 1, 1), strides=(2, 3), padding=0), None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [n for n in BODIES if BODIES[n][1] is not None])
+def test_operator_stays_in_columns(name):
+    body, want = BODIES[name]
+    first, second, *got, last = steps(*lowered([IMAGE], body))
+    assert (first, second, last) == ("ToColumns", "DenseColumnsKernel", "ToImages")
+    # Which kernel moves pixels is not of interest here.
+    assert got == want or (want == ["a kernel"] and len(got) == 1 and got[0].endswith("Columns"))
+
+
+@every_isa
+def test_results_of_operators(isa_name):
+    # All at once, since most of the time goes to compiling the reference.
+    before = module([IMAGE], lambda x: tuple(body(x) for body, _ in BODIES.values()))
+    arrays = arrays_for(before)
+    got = run_module(before, context_for(isa_name), arrays)
+    for name, result, want in zip(BODIES, got, reference(before, arrays), strict=True):
+        assert result.shape == want.shape, name
+        np.testing.assert_allclose(result, want, rtol=0, atol=1e-5 * max(1, np.abs(want).max()), err_msg=name)
+
+
+_REFERENCES: dict[bytes, list[np.ndarray]] = {}
+
+
+def reference(mod, arrays):
+    """What TVM computes without this package, once for all instruction sets."""
+    key = arrays[0].tobytes() + str(len(mod["main"].body.blocks[0].bindings)).encode()
+    if key not in _REFERENCES:
+        _REFERENCES[key] = outputs(mod, arrays)
+    return _REFERENCES[key]
+
+
+STAYS_PLAIN = {
+    "without a layer before": lambda x: NN.max_pool2d(OP.exp(x), 2, 2),
+    "softmax of pixels": lambda x: NN.softmax(conv(x), axis=3),
+    "batches joined": lambda x: OP.concat([conv(x), conv(x)], axis=0),
+}
+
+
+@pytest.mark.parametrize("name", STAYS_PLAIN)
+def test_other_operators_see_plain_tensors(name):
+    got = steps(*lowered([IMAGE], STAYS_PLAIN[name]))
+    assert got[-1] in ("nn.max_pool2d", "nn.softmax", "concat")
+    assert "MaxPoolColumns" not in got
+
+
+def test_layers_follow_each_other_in_columns():
+    def body(x):
+        y = relax.BlockBuilder.current().emit(NN.relu(conv(x)))
+        return OP.add(conv(NN.max_pool2d(y, 3, 1, padding=1), random(6, 6, 1, 1), padding=0), y)
+
+    assert steps(*lowered([IMAGE], body)) == [
+        "ToColumns", "DenseColumnsKernel", "MaxPoolColumns", "DenseColumnsKernel", "ToImages"
+    ]  # fmt: skip
+
+
+TOKENS = (2, 19, 6)
+
+
+def test_tokens_stay_in_columns():
+    def body(x):
+        y = NN.layer_norm(OP.matmul(x, constant(random(6, 8))), constant(random(8)), constant(random(8)), axes=[-1])
+        y = OP.matmul(OP.reshape(y, (38, 8)), constant(random(8, 4, seed=1)))
+        return NN.softmax(OP.reshape(y, (2, 19, 4)), axis=-1)
+
+    before = module([TOKENS], body)
+    assert steps(*lowered([TOKENS], body)) == [
+        "ToColumns", "DenseColumnsKernel", "nn.layer_norm", "DenseColumnsKernel", "nn.softmax", "ToTokens"
+    ]  # fmt: skip
+    arrays = arrays_for(before)
+    (got,) = run_module(before, context_for(WIDEST), arrays)
+    np.testing.assert_allclose(got, outputs(before, arrays)[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("isa_name", RUNNABLE)
+def test_few_rows_are_read_as_they_are(isa_name):
+    few = isa_of(isa_name).lanes // 2
+    layer = lambda x: OP.matmul(x, constant(random(6, 8)))  # noqa: E731
+    assert steps(*lowered([(few, 6)], layer, isa_name=isa_name)) == ["DenseRows"]
+    assert "DenseColumnsKernel" in steps(*lowered([(few + 1, 6)], layer, isa_name=isa_name))
+
+
+def test_images_of_one_pixel_are_rows():
+    assert steps(*lowered([(1, 5, 1, 1)], conv)) == ["reshape", "DenseRows", "reshape"]
+    before = module([(1, 6, 1, 1)], lambda x: conv(x, random(9, 2, 3, 3), groups=3))
+    arrays = arrays_for(before)
+    (got,) = run_module(before, context_for(WIDEST), arrays)
+    np.testing.assert_allclose(got, outputs(before, arrays)[0], rtol=1e-5, atol=1e-5)
+
+
+WIDE = (1, 32, 9, 7)
+PRUNED = {
+    "pruned": (lambda x: conv(x, sparse(32, 32, 3, 3)), "unstructured"),
+    "dense": (lambda x: conv(x, random(32, 32, 3, 3)), "dense"),
+    "little pruned": (lambda x: conv(x, sparse(32, 32, 3, 3, zeros=0.4)), "dense"),
+    "depth-wise": (lambda x: conv(x, random(32, 1, 3, 3), groups=32), "depthwise"),
+}
+
+
+@pytest.mark.parametrize("name", PRUNED)
+def test_format_follows_the_zeros(name):
+    body, want = PRUNED[name]
+    after, context = lowered([WIDE], body)
+    (layer,) = context.plan.layers
+    assert layer.format == want and layer.name == "conv0" and layer.shape.endswith("@9x7")
+    kernel = "DenseColumnsKernel" if want == "dense" else "SparseColumns"
+    assert steps(after, context) == ["ToColumns", kernel, "ToImages"]
+    assert layer.kernel in context.kernels and layer.bytes_dense > 0 and layer.bytes_packed > 0
+    assert 0.05 < layer.density <= 1
+
+
+OVERRULED = [
+    ("pruned", Plan("off"), "DenseColumnsKernel"),
+    ("pruned", Plan(threshold=0.95), "DenseColumnsKernel"),
+    ("pruned", Plan(overrides={"conv0": "dense"}), "DenseColumnsKernel"),
+    ("dense", Plan(overrides={"conv0": "unstructured"}), "SparseColumns"),
+]
+
+
+@pytest.mark.parametrize("name, plan, kernel", OVERRULED, ids=str)
+def test_plan_has_the_last_word(name, plan, kernel):
+    assert steps(*lowered([WIDE], PRUNED[name][0], plan))[1] == kernel
+
+
+def test_two_handlers_for_one_operator_are_refused():
+    with pytest.raises(ValueError, match="two handlers for relax.exp"):
+        handles("relax.exp")(lambda lowering, call: None)

@@ -1,0 +1,123 @@
+"""Tables of the kernels between plain tensors and columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tvm_sparse.layout import relayout
+from tvm_sparse.layout.geometry import Geometry
+from tvm_sparse.layout.table import pack_table
+from tvm_sparse.layout.transpose import QUAD, read_program, write_program
+from tvm_sparse.schedules.cpu import relayout as kernels
+
+from .layer import PackedLayer
+
+# Vectors of one task: enough to be worth starting it.
+_TASK_VECTORS = 256
+
+
+@dataclass(frozen=True)
+class Strides:
+    """Elements between neighbours of a plain tensor; images follow each other without a gap."""
+
+    row: int
+    column: int
+    channel: int
+
+
+def pack_to_columns(geometry: Geometry, channels: int, strides: Strides, rank: int) -> PackedLayer:
+    """Pack the relayout of a plain tensor to columns.
+
+    Parameters
+    ----------
+    geometry : Geometry
+        Geometry of the result.
+    channels : int
+        Channels.
+    strides : Strides
+        Of the tensor.
+    rank : int
+        Rank of the tensor.
+    """
+    loops = _loops(geometry, channels, strides)
+    quads, gathers = read_program(loops.elements, loops.used, loops.places, loops.rows, loops.size)
+    values = {**_values(geometry, channels, strides, loops, quads, gathers), "quads": quads, "gathers": gathers}
+    return PackedLayer(kernels.ToColumns(rank), [pack_table(kernels.TO_COLUMNS_FIELDS, values)])
+
+
+def pack_from_columns(geometry: Geometry, channels: int, strides: Strides, rank: int) -> PackedLayer:
+    """Pack the relayout of columns to a plain tensor; parameters as of `pack_to_columns`."""
+    loops = _loops(geometry, channels, strides)
+    quads, rest = write_program(loops.elements, loops.used, loops.places, loops.rows)
+    values = {**_values(geometry, channels, strides, loops, quads, rest), "quads": quads, "rest": rest}
+    kernel = kernels.ToTokens(rank) if strides.channel == 1 else kernels.ToImages()
+    return PackedLayer(kernel, [pack_table(kernels.FROM_COLUMNS_FIELDS, values)])
+
+
+@dataclass
+class _Loops:
+    """Vectors of an image that a program lists, and how the kernel repeats it for all channels."""
+
+    elements: np.ndarray
+    used: np.ndarray
+    places: np.ndarray
+    rows: np.ndarray
+    size: int
+    channels: int
+    repeats: int
+    steps: int = 1
+    last_step: int = 0
+
+
+def _loops(geometry: Geometry, channels: int, strides: Strides) -> _Loops:
+    lanes, step = geometry.lanes, geometry.vectors * geometry.lanes
+    elements = relayout.pixels_from_image(geometry, strides.row, strides.column).reshape(-1, lanes)
+    used = geometry.used.reshape(-1, lanes)
+    panel, vector = np.divmod(np.arange(len(elements)), geometry.vectors)
+    places = panel * channels * step + vector * lanes
+    sub_y, sub_x = np.meshgrid(np.arange(geometry.sub_height), np.arange(geometry.sub_width), indexing="ij")
+    panel, vector, _ = geometry.locate(sub_y, sub_x)
+    rows = panel * geometry.vectors + vector
+    if strides.channel != 1:
+        return _Loops(elements, used, places, rows, geometry.pixels, channels, channels)
+    # Channels lie side by side: they and the pixels after them are one row of elements.
+    side = min(channels, QUAD)
+    loops = _Loops(
+        elements=(elements[:, None] + np.arange(side)[:, None]).reshape(-1, lanes),
+        used=np.repeat(used, side, 0),
+        places=(places[:, None] + np.arange(side) * step).reshape(-1),
+        rows=(rows[..., None] * side + np.arange(side)).reshape(len(rows), -1),
+        size=geometry.pixels * channels,
+        channels=1,
+        repeats=1,
+    )
+    if channels >= QUAD:
+        # Four channels are enough of a row: the kernel repeats them for all others.
+        loops.rows = loops.rows.reshape(-1, QUAD)
+        loops.steps, loops.last_step = -(-channels // QUAD), channels - QUAD
+        loops.size -= loops.last_step
+    return loops
+
+
+def _values(
+    geometry: Geometry, channels: int, strides: Strides, loops: _Loops, quads: np.ndarray, rest: np.ndarray
+) -> dict[str, int | np.ndarray]:
+    step = geometry.vectors * geometry.lanes
+    parts = max(1, round(len(loops.elements) * max(loops.repeats, loops.steps) / _TASK_VECTORS))
+    split = np.arange(parts + 1)
+    return {
+        "images": geometry.batch,
+        "parts": parts,
+        "channels": loops.channels,
+        "plain_image": geometry.pixels * channels,
+        "plain_channel": strides.channel,
+        "columns_image": geometry.panels * channels * step,
+        "columns_channel": step,
+        "quad_parts": split * len(quads) // parts,
+        "repeats": loops.repeats,
+        "steps": loops.steps,
+        "last_step": loops.last_step,
+        "rest_parts": split * len(rest) // parts,
+    }
