@@ -39,8 +39,9 @@ class Activation:
     @property
     def epilogue(self) -> str:
         """What the kernels over columns emit: `kind`, but ``"none"`` or ``"relu"`` for clips that need no bounds."""
-        if self.kind == "clip" and self.parameters[1] == float("inf"):
-            if self.parameters[0] == float("-inf"):
+        limit = float(np.finfo(np.float32).max)  # how attributes of operators say that there is no bound
+        if self.kind == "clip" and self.parameters[1] >= limit:
+            if self.parameters[0] <= -limit:
                 return "none"
             if self.parameters[0] == 0:
                 return "relu"

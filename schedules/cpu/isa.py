@@ -51,8 +51,29 @@ class Isa:
         """
         triple = str(target.attrs.get("mtriple", ""))
         caches = _CACHES.get(str(target.attrs.get("mcpu", "")))
-        isa = NEON if "aarch64" in triple or "arm64" in triple else _by_features(target)
+        if "aarch64" in triple or "arm64" in triple:
+            isa = NEON
+        else:
+            isa = _by_features(target)
+            isa = replace(isa, features=tuple(sorted({*isa.features, *code_features(target).values()})))
         return isa if caches is None else replace(isa, l1_bytes=caches[0] * 1024, l2_bytes=caches[1] * 1024)
+
+
+def code_features(target: tvm.target.Target) -> dict[str, str]:
+    """Features of an x86 target that LLVM may use in numeric code.
+
+    Parameters
+    ----------
+    target : tvm.target.Target
+        Target of kind ``llvm``.
+
+    Returns
+    -------
+    dict of str to str
+        The name that ``/proc/cpuinfo`` gives each, by LLVM's name.
+    """
+    names = {str(name) for name in tvm.get_global_func("target.llvm_get_cpu_features")(target)}
+    return {name: kernel_name for name, kernel_name in _CPUINFO_NAMES.items() if name in names}
 
 
 def _by_features(target: tvm.target.Target) -> Isa:
@@ -83,4 +104,19 @@ _CACHES = {
     **dict.fromkeys(("neoverse-n1", "neoverse-v1", "neoverse-n2", "neoverse-v2"), (64, 1024)),
     "cortex-a72": (32, 1024),
     "cortex-a76": (64, 512),
+}
+
+# Features that code may use, by LLVM's name; those that hypervisors like to hide and no kernel needs (vaes) are not here.
+_CPUINFO_NAMES = {
+    **{n: n for n in ("avx", "avx2", "fma", "f16c", "bmi2", "movbe", "gfni")},
+    **{n: n for n in ("avx512f", "avx512vl", "avx512dq", "avx512bw", "avx512cd", "avx512ifma", "avx512vbmi")},
+    "avx512vbmi2": "avx512_vbmi2",
+    "avx512vnni": "avx512_vnni",
+    "avx512bitalg": "avx512_bitalg",
+    "avx512vpopcntdq": "avx512_vpopcntdq",
+    "avx512bf16": "avx512_bf16",
+    "avx512fp16": "avx512_fp16",
+    "avxvnni": "avx_vnni",
+    "bmi": "bmi1",
+    "lzcnt": "abm",
 }

@@ -62,6 +62,16 @@ def _tasks(table: TableReader):
     return table.scalar("images") * table.scalar("stripes") * blocks
 
 
+def emit_move(isa: Isa, source: Flat, table_buffer: Flat, output: Flat) -> None:
+    """Emit a kernel that gathers vectors of pixels from columns."""
+    table = TableReader(table_buffer, MOVE_FIELDS)
+    with T.parallel(0, _tasks(table)) as number:
+        task = _emit_task(table, number)
+        read = Place(source, task.read, T.bind(table.scalar("input_channel")))
+        write = Place(output, task.write, T.bind(table.scalar("output_channel")))
+        emit_merges(isa, table, task.stripe, read, write, task.channels)
+
+
 @dataclass(frozen=True)
 class MoveColumns:
     """Move pixels of columns into another geometry."""
@@ -76,12 +86,7 @@ class MoveColumns:
         return build_function(self.symbol(isa), arguments, isa.lanes, lambda *flats: self._body(isa, *flats))
 
     def _body(self, isa: Isa, source: Flat, table_buffer: Flat, output: Flat) -> None:
-        table = TableReader(table_buffer, MOVE_FIELDS)
-        with T.parallel(0, _tasks(table)) as number:
-            task = _emit_task(table, number)
-            read = Place(source, task.read, T.bind(table.scalar("input_channel")))
-            write = Place(output, task.write, T.bind(table.scalar("output_channel")))
-            emit_merges(isa, table, task.stripe, read, write, task.channels)
+        emit_move(isa, source, table_buffer, output)
 
 
 @dataclass(frozen=True)

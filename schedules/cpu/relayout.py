@@ -10,24 +10,26 @@ from tvm.tirx import PrimFunc
 
 from .ir import Flat, TableReader, as_long, build_function, constant, registers
 from .isa import Isa
+from .move_columns import emit_move
 
 _PLAIN_FIELDS = (
     "images",
-    "parts",  # tasks of an image
+    "parts",  # tasks of an image's block of channels
     "plain_image",  # elements between images
     "plain_channel",  # elements between channels
     "columns_image",
     "columns_channel",
     "quads",
     "quad_parts",  # first of each task
-    "repeats",  # channels for which each task goes through its quads
-    "steps",  # times that each quad is applied, to channels 0, 4, 8, ...
+    "channels",  # for which a task repeats what it does
+    "channel_block",  # and for how many of them each does
+    "steps",  # times that each quad is applied at once, to channels 0, 4, 8, ...
     "last_step",  # and at the end to this channel
-    "rest_parts",
-    "channels",  # for which the rest is repeated
+    "gathers",
+    "gather_parts",
 )
-TO_COLUMNS_FIELDS = (*_PLAIN_FIELDS, "gathers")
-FROM_COLUMNS_FIELDS = (*_PLAIN_FIELDS, "rest")
+TO_COLUMNS_FIELDS = _PLAIN_FIELDS
+FROM_COLUMNS_FIELDS = (*_PLAIN_FIELDS, "elements", "element_parts")
 MEAN_FIELDS = ("images", "panels", "channels", "vectors", "masks")
 
 # Elements side by side in the plain tensor that each lane's transposes move.
@@ -71,59 +73,35 @@ class ToColumns:
             elements = table.vector("gathers", at + 1) + T.Broadcast(T.Cast("int32", plain), lanes)
             output.store_vector(columns + table.at("gathers", at), source.buffer[elements])
 
-        _emit_parts(table, QUAD + lanes, quad, 1 + lanes, gather)
+        _emit_parts(table, QUAD + lanes, quad, [("gather_parts", 1 + lanes, gather)])
 
 
-class _FromColumns:
-    """What kernels to plain tensors share."""
+@dataclass(frozen=True)
+class ToImages:
+    """Bring columns back to ``[N, C, H, W]``.
 
-    rank: int
+    Parameters
+    ----------
+    merge : bool
+        Whether vectors of the image are merged from vectors of columns, driven by `MOVE_FIELDS`; otherwise columns
+        are transposed, driven by `FROM_COLUMNS_FIELDS`.
+    """
+
+    merge: bool = False
 
     def symbol(self, isa: Isa) -> str:
         """Name of the compiled function."""
-        raise NotImplementedError
+        return f"tvm_sparse_to_images_{'merge_' if self.merge else ''}{isa.name}"
 
     def build(self, isa: Isa) -> PrimFunc:
         """Build the kernel: ``(x, table, y)``."""
-        arguments = [("x", 4, "float32"), ("table", 1, "int32"), ("y", self.rank, "float32")]
-        return build_function(self.symbol(isa), arguments, isa.lanes, lambda *flats: self._body(isa, *flats))
-
-    def _body(self, isa: Isa, source: Flat, table_buffer: Flat, output: Flat) -> None:
-        table, lanes = TableReader(table_buffer, FROM_COLUMNS_FIELDS), isa.lanes
-
-        def quad(numbers: list, plain, columns) -> None:
-            # Through memory: registers have no elements at run-time positions.
-            rows = T.alloc_buffer((QUAD * lanes,), "float32", scope="global")
-            vectors = [T.bind(source.load_vector(columns + place)) for place in numbers[:QUAD]]
-            for i, vector in enumerate(_transpose(vectors, lanes)):
-                T.buffer_store(rows, vector, [T.Ramp(i * lanes, 1, lanes)])
-            for at, to in zip(numbers[QUAD::2], numbers[QUAD + 1 :: 2], strict=True):
-                four = rows[T.Ramp(at, T.int64(1), QUAD)]
-                T.buffer_store(output.buffer, four, [T.Ramp(plain + to, T.int64(1), QUAD)])
-
-        def element(at, plain, columns) -> None:
-            value = source[columns + as_long(table.at("rest", at))]
-            output.store(plain + as_long(table.at("rest", at + 1)), value)
-
-        _emit_parts(table, QUAD + 2 * lanes, quad, 2, element)
+        arguments = [("x", 4, "float32"), ("table", 1, "int32"), ("y", 4, "float32")]
+        emit = emit_move if self.merge else _emit_from_columns
+        return build_function(self.symbol(isa), arguments, isa.lanes, lambda *flats: emit(isa, *flats))
 
 
 @dataclass(frozen=True)
-class ToImages(_FromColumns):
-    """Bring columns back to ``[N, C, H, W]``."""
-
-    @property
-    def rank(self) -> int:  # type: ignore[override]
-        """Rank of the output tensor."""
-        return 4
-
-    def symbol(self, isa: Isa) -> str:
-        """Name of the compiled function."""
-        return f"tvm_sparse_to_images_{isa.name}"
-
-
-@dataclass(frozen=True)
-class ToTokens(_FromColumns):
+class ToTokens:
     """Bring columns back to ``[..., C]``, channels innermost.
 
     Parameters
@@ -138,42 +116,85 @@ class ToTokens(_FromColumns):
         """Name of the compiled function."""
         return f"tvm_sparse_to_tokens_{self.rank}d_{isa.name}"
 
+    def build(self, isa: Isa) -> PrimFunc:
+        """Build the kernel: ``(x, table, y)``."""
+        arguments = [("x", 4, "float32"), ("table", 1, "int32"), ("y", self.rank, "float32")]
+        return build_function(
+            self.symbol(isa), arguments, isa.lanes, lambda *flats: _emit_from_columns(isa, *flats)
+        )
 
-def _emit_parts(table: TableReader, quad_width: int, quad: Callable, rest_width: int, rest: Callable) -> None:
+
+def _emit_from_columns(isa: Isa, source: Flat, table_buffer: Flat, output: Flat) -> None:
+    """Emit a kernel from columns to a plain tensor."""
+    table, lanes = TableReader(table_buffer, FROM_COLUMNS_FIELDS), isa.lanes
+
+    def quad(numbers: list, plain, columns) -> None:
+        vectors = [T.bind(source.load_vector(columns + place)) for place in numbers[:QUAD]]
+        rows = _transpose(vectors, lanes)
+        # The first lane last: those without pixels write to the same place before it.
+        for lane in reversed(range(lanes)):
+            group = lane // QUAD * QUAD
+            four = T.Shuffle([rows[lane % QUAD]], list(range(group, group + QUAD)))
+            T.buffer_store(output.buffer, four, [T.Ramp(plain + numbers[QUAD + lane], T.int64(1), QUAD)])
+
+    def gather(at, plain, columns) -> None:
+        elements = table.vector("gathers", at + 1) + T.Broadcast(T.Cast("int32", columns), lanes)
+        output.store_vector(plain + table.at("gathers", at), source.buffer[elements])
+
+    def element(at, plain, columns) -> None:
+        value = source[columns + as_long(table.at("elements", at))]
+        output.store(plain + as_long(table.at("elements", at + 1)), value)
+
+    _emit_parts(table, QUAD + lanes, quad, [("gather_parts", 1 + lanes, gather), ("element_parts", 2, element)])
+
+
+def _emit_parts(table: TableReader, quad_width: int, quad: Callable, rest: list[tuple[str, int, Callable]]) -> None:
     """Emit the loops over tasks, what they do, and channels.
 
     Parameters
     ----------
     table : TableReader
         Table with `_PLAIN_FIELDS`.
-    quad_width, rest_width : int
-        Table entries of a quad, and of what is left.
+    quad_width : int
+        Table entries of a quad.
     quad : callable
         Emits a quad; called with its entries, and the channel's origin in the plain tensor and in columns.
-    rest : callable
-        Emits what is left; called with its position in the table's array, and the origins.
+    rest : list of tuple
+        What is done for single channels: the field with the first one of each task, its table entries, and a callable
+        that emits one; called with its position in its array, and the origins.
     """
-    with T.parallel(0, table.scalar("images") * table.scalar("parts")) as place:
-        image = T.bind(T.truncdiv(place, table.scalar("parts")))
-        part = T.bind(T.truncmod(place, table.scalar("parts")))
-        plain = T.bind(as_long(image * table.scalar("plain_image")))
-        columns = T.bind(as_long(image * table.scalar("columns_image")))
+    block = table.scalar("channel_block")
+    blocks = T.truncdiv(table.scalar("channels") + block - 1, block)
+    with T.parallel(0, table.scalar("images") * blocks * table.scalar("parts")) as task:
+        part = T.bind(T.truncmod(task, table.scalar("parts")))
+        place = T.bind(T.truncdiv(task, table.scalar("parts")))
+        image, first = T.bind(T.truncdiv(place, blocks)), T.bind(T.truncmod(place, blocks) * block)
+        channels = T.bind(as_long(T.min(block, table.scalar("channels") - first)))
         plain_step = T.bind(as_long(table.scalar("plain_channel")))
         columns_step = T.bind(as_long(table.scalar("columns_channel")))
-        begin = T.bind(table.at("quad_parts", part))
-        count = T.bind(table.at("quad_parts", part + 1) - begin)
-        with T.serial(0, as_long(table.scalar("repeats"))) as repeat:
-            with T.serial(0, count) as number:
-                at = T.bind((begin + number) * quad_width)
-                numbers = [T.bind(as_long(table.at("quads", at + i))) for i in range(quad_width)]
-                with T.serial(0, as_long(table.scalar("steps"))) as step:
-                    channel = T.bind(repeat + T.min(step * QUAD, as_long(table.scalar("last_step"))))
-                    quad(numbers, T.bind(plain + channel * plain_step), T.bind(columns + channel * columns_step))
-        begin = T.bind(table.at("rest_parts", part))
-        with T.serial(0, as_long(table.scalar("channels"))) as channel:
-            plain_origin, columns_origin = T.bind(plain + channel * plain_step), T.bind(columns + channel * columns_step)
-            with T.serial(0, table.at("rest_parts", part + 1) - begin) as number:
-                rest(T.bind((begin + number) * rest_width), plain_origin, columns_origin)
+        plain = T.bind(as_long(image * table.scalar("plain_image")) + first * plain_step)
+        columns = T.bind(as_long(image * table.scalar("columns_image")) + first * columns_step)
+
+        def operations(name: str, emit: Callable) -> None:
+            begin = T.bind(table.at(name, part))
+            count = T.bind(table.at(name, part + 1) - begin)
+            with T.serial(0, channels) as channel:
+                with T.serial(0, count) as number:
+                    emit(T.bind(begin + number), channel)
+
+        def origins(channel) -> tuple:
+            return T.bind(plain + channel * plain_step), T.bind(columns + channel * columns_step)
+
+        def apply_quad(number, channel) -> None:
+            at = T.bind(number * quad_width)
+            numbers = [T.bind(as_long(table.at("quads", at + i))) for i in range(quad_width)]
+            with T.serial(0, as_long(table.scalar("steps"))) as step:
+                last = as_long(table.scalar("last_step"))
+                quad(numbers, *origins(channel + T.min(step * QUAD, last)))
+
+        operations("quad_parts", apply_quad)
+        for name, width, emit in rest:
+            operations(name, lambda n, channel, w=width, e=emit: e(T.bind(n * w), *origins(channel)))
 
 
 def _transpose(vectors: list, lanes: int) -> list:

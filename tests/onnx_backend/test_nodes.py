@@ -19,7 +19,7 @@ def _parameters():
         yield pytest.param(name, marks=pytest.mark.slow) if repeats else name
 
 
-@pytest.mark.parametrize("name", _parameters())
+@pytest.mark.parametrize("name", list(_parameters()))
 def test_node(name):
     case = all_cases().get(name)
     if case is None:

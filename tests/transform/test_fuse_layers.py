@@ -126,6 +126,12 @@ def test_matmul_and_what_follows(name):
     assert_rewrites(module([TOKENS], before), module([TOKENS], expected), FuseLayers())
 
 
+def test_prelu_along_as_many_tokens_as_channels_stays():
+    square, slopes = random(6, 5), constant(random(5))
+    body = lambda x: NN.prelu(OP.matmul(x, constant(square)), slopes, axis=1)  # noqa: E731
+    assert calls(rewritten(module([TOKENS], body), FuseLayers())) == [LINEAR, "nn.prelu"]
+
+
 OUT = (2, 8, 9, 8)
 
 

@@ -144,3 +144,35 @@ def test_the_pass_can_be_left_out(network, tmp_path):
     )
     assert "weights" not in package.metadata
     assert package.load().run({"x": random(3, 64)})
+
+
+RUN_AND_MEASURE = """
+import sys
+from tvm_sparse.runtime import load
+from tvm_sparse.runtime.arrays import fill_inputs
+module = load(sys.argv[1], num_threads=1)
+module.run(fill_inputs(module.inputs))
+(peak,) = (line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(peak)
+"""
+
+
+def peak_bytes(depth: int, outputs: int, folder) -> int:
+    """Peak memory of a process that runs a linear layer."""
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "linear",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, depth])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(random(depth, outputs), "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    package = tvm_sparse.compile(model, output=folder / "linear.tar")
+    command = [sys.executable, "-c", RUN_AND_MEASURE, str(package.path)]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout) * 1024
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_weights_are_in_memory_once(tmp_path):
+    extra = peak_bytes(2048, 4096, tmp_path) - peak_bytes(16, 16, tmp_path)
+    assert extra < 1.25 * 2048 * 4096 * 4

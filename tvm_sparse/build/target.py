@@ -13,6 +13,8 @@ from typing import Any
 import tvm
 
 from tvm_sparse.errors import TvmSparseError
+from tvm_sparse.runtime.host import cpu_features
+from tvm_sparse.schedules.cpu.isa import code_features
 
 # First parts of the triples for which there are kernels.
 _MACHINES = ("x86_64", "amd64", "aarch64", "arm64")
@@ -49,12 +51,25 @@ def make_target(target: str | Mapping[str, Any] | tvm.target.Target | None) -> t
         _check_cpu(description.get("mtriple"), description.get("mcpu"))
     if "mcpu" not in description and "mtriple" not in description:
         description["mcpu"] = str(tvm.get_global_func("tvm.codegen.llvm.GetHostCPUName")())
+        native = "mattr" not in description
+    else:
+        native = False
     description.setdefault("num-cores", os.cpu_count() or 1)
     try:
-        return tvm.target.Target(description)
+        made = tvm.target.Target(description)
+        hidden = _hidden_features(made) if native else []
+        return tvm.target.Target({**description, "mattr": [f"-{name}" for name in hidden]}) if hidden else made
     except (ValueError, TypeError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise TvmSparseError(f"target {description} is not understood: {reason}") from error
+
+
+def _hidden_features(target: tvm.target.Target) -> list[str]:
+    """Features of this machine's CPU model that the machine doesn't have, since a hypervisor hides them."""
+    present = cpu_features()
+    if present is None:
+        return []
+    return sorted(name for name, kernel_name in code_features(target).items() if kernel_name not in present)
 
 
 def _check_cpu(triple: str | None, cpu: str | None) -> None:

@@ -51,31 +51,49 @@ def read_program(
 
 def write_program(
     elements: np.ndarray, used: np.ndarray, places: np.ndarray, rows: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Plan to write vectors to a plain tensor; parameters as of `read_program`.
 
     Returns
     -------
     tuple of numpy.ndarray
-        Quads ``[n, 4 + 2 * lanes]``: places of four vectors; then for each lane where its elements are in the four
-        transposed vectors, and where they go (lanes without four pixels do the same as another one). And the
-        elements that are left, ``[m, 2]``: place in columns, and in the plain tensor.
+        Quads ``[n, 4 + lanes]``: places of four vectors, then where each lane's four elements go; lanes without four
+        pixels write where lane 0 does, which must come last. Of what is left, runs of as many elements as there are
+        lanes, ``[m, 1 + lanes]``: where they go, then where each is in columns. And single elements ``[k, 2]``:
+        where each is in columns, and where it goes.
     """
     lanes = elements.shape[1]
     groups, mine, begin = _groups(elements, used, rows)
-    whole = mine.all(1) & (begin == begin[:, :1]).all(1)
-    some = whole.any(1)
+    # The first lane's pixels come first: where it has none, no lane has.
+    whole = mine.all(1) & (begin == begin[:, :1]).all(1) & mine[:, :, :1].all(1)
+    some = whole[:, 0]
     groups, whole, begin = groups[some], whole[some], begin[some, 0]
-    lane = np.where(whole, np.arange(lanes), whole.argmax(1)[:, None])
-    # A transposed vector holds every fourth lane's elements.
-    at = lane % QUAD * lanes + lane // QUAD * QUAD
-    moves = np.stack([at, np.take_along_axis(begin, lane, 1)], 2).reshape(len(at), 2 * lanes)
-    quads = np.column_stack([places[groups], moves])
+    quads = np.column_stack([places[groups], np.where(whole, begin, begin[:, :1])])
     left = used.copy()
     number, which = np.nonzero(whole)
     left[groups[number], which[:, None]] = False
     vector, which = np.nonzero(left)
-    return quads, np.column_stack([places[vector] + which, elements[vector, which]])
+    target = elements[vector, which]
+    order = np.argsort(target)
+    return quads, *_runs(target[order], (places[vector] + which)[order], lanes)
+
+
+def _runs(target: np.ndarray, place: np.ndarray, lanes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Runs of `lanes` elements that follow each other, and the elements in shorter runs."""
+    first = np.flatnonzero(np.diff(target, prepend=-2) != 1)
+    last = np.append(first[1:], len(target))[: len(first)]
+    starts: list[int] = []
+    single: list[int] = []
+    for a, b in zip(first.tolist(), last.tolist(), strict=True):
+        if b - a < lanes:
+            single += range(a, b)
+        else:
+            # The last run overlaps the one before, where the lanes do not divide the length.
+            starts += (min(at, b - lanes) for at in range(a, b, lanes))
+    at = np.asarray(starts, np.int64)
+    alone = np.asarray(single, np.int64)
+    runs = np.column_stack([target[at], place[at[:, None] + np.arange(lanes)]])
+    return runs, np.column_stack([place[alone], target[alone]])
 
 
 def _groups(elements: np.ndarray, used: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

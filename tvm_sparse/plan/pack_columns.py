@@ -17,12 +17,12 @@ from tvm_sparse.sparsity.formats.columns import QUAD, UnstructuredColumns
 from tvm_sparse.sparsity.formats.dense import DenseColumns
 
 from .layer import Convolution, PackedLayer
-from .places import BLOCK_SHARE, MAX_PART, STENCIL_SHARE, Places
+from .places import MAX_PART, STENCIL_SHARE, Places
 
 # Share of the first-level cache that a K-block of a dense layer fills where it reads panels in place.
 _DENSE_BLOCK_SHARE = 1.0
-# Bytes of outputs that a chunk accumulates: they stay in the second-level cache from block to block.
-_CHUNK_BYTES = 96 * 1024
+# Share of the second-level cache that the outputs of a chunk fill: they stay there from block to block.
+_CHUNK_SHARE = 1 / 6
 # Tasks below which a layer is also split over output channels, so that every core has work.
 _MIN_TASKS = 4
 
@@ -45,11 +45,11 @@ def pack_sparse(layer: Convolution, source: Geometry, target: Geometry, isa: Isa
     limit = (65535 - max(taps)) // places.channel_stride + 1
     if places.program is not None:
         limit = min(limit, BUFFER_ELEMENTS // places.channel_stride)
-    share = STENCIL_SHARE if layer.depthwise else BLOCK_SHARE
-    block = _even_block(per_group * layer.groups, int(share * isa.l1_bytes) // (4 * places.touched), limit)
+    ideal = int(STENCIL_SHARE * isa.l1_bytes) if layer.depthwise else isa.l1_bytes
+    block = _even_block(per_group * layer.groups, ideal // (4 * places.touched), limit)
     if layer.groups > 1:
         block = min(limit, max(per_group, block // per_group * per_group))
-    chunks = _chunks(source.batch * places.stripes, layer, block, places.row_bytes(target))
+    chunks = _chunks(source.batch * places.stripes, layer, block, places.row_bytes(target), isa)
     fmt = UnstructuredColumns(places.channel_stride, taps, block, layer.groups, chunks)
     packed = fmt.pack(layer.weight.reshape(rows, per_group, -1))
     # A depth-wise layer whose windows hold a whole image has read a channel before it writes it.
@@ -101,7 +101,7 @@ def pack_dense(layer: Convolution, source: Geometry, target: Geometry, isa: Isa)
         limit = min(limit, BUFFER_ELEMENTS // places.channel_stride)
     block = min(per_group, limit)
     block = -(-per_group // -(-per_group // block))
-    chunks = _chunks(source.batch * places.stripes, layer, block, places.row_bytes(target))
+    chunks = _chunks(source.batch * places.stripes, layer, block, places.row_bytes(target), isa)
     fmt = DenseColumns(
         places.channel_stride, taps, block, row_sizes(isa, places.vectors), layer.groups, chunks
     )
@@ -122,10 +122,10 @@ def pack_dense(layer: Convolution, source: Geometry, target: Geometry, isa: Isa)
     return PackedLayer(kernel, (packed["values"], packed["offsets"], numbers, table))
 
 
-def _chunks(tasks: int, layer: Convolution, block: int, row_bytes: int) -> int:
+def _chunks(tasks: int, layer: Convolution, block: int, row_bytes: int, isa: Isa) -> int:
     """Parts of the output channels: enough tasks for the cores, sums that stay cached, groups that fit a block."""
     rows, per_group = layer.weight.shape[:2]
-    chunks = max(-(-_MIN_TASKS // tasks), round(rows * row_bytes / _CHUNK_BYTES), 1)
+    chunks = max(-(-_MIN_TASKS // tasks), round(rows * row_bytes / (_CHUNK_SHARE * isa.l2_bytes)), 1)
     if layer.groups > 1:
         return max(chunks, layer.groups) if per_group > block else chunks
     return max(1, min(chunks, rows // 8))

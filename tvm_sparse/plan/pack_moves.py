@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from tvm_sparse.layout import relayout
 from tvm_sparse.layout.geometry import Geometry
 from tvm_sparse.layout.merge import block_of_channels, fill_unused, merge_program, panel_stripes
 from tvm_sparse.layout.table import pack_table
 from tvm_sparse.schedules.cpu import move_columns as kernels
 from tvm_sparse.schedules.cpu.isa import Isa
 from tvm_sparse.schedules.cpu.lanes import can_merge
+from tvm_sparse.schedules.cpu.relayout import ToImages
 
 from .layer import PackedLayer
 
@@ -32,19 +34,44 @@ def pack_move(
     """
     used = target.used.reshape(-1, target.lanes)
     pixels = fill_unused(pixels.reshape(-1, target.lanes), used)
-    stripes = panel_stripes(target.panels, target.vectors)
+    bounds = panel_stripes(target.panels, target.vectors) * target.vectors
     destination = _destinations(target, channels_out)
-    program = merge_program(pixels, used, destination, stripes * target.vectors, target.lanes, not can_merge(isa))
-    block = block_of_channels(channels_out, _most(stripes) * target.vectors)
+    sizes = _sizes(source, target, channels_in, channels_out)
+    return PackedLayer(kernels.MoveColumns(), [_move_table(pixels, used, destination, bounds, sizes, isa)])
+
+
+def pack_images(source: Geometry, channels: int, isa: Isa) -> PackedLayer:
+    """Pack the way back to ``[N, C, H, W]``, for images of at least as many pixels as a vector has lanes."""
+    lanes = source.lanes
+    pixels = relayout.image_pixels(source, channels)
+    # The last vector overlaps the one before, where the lanes do not divide the image.
+    starts = np.minimum(np.arange(-(-len(pixels) // lanes)) * lanes, len(pixels) - lanes)
+    vectors = pixels[starts[:, None] + np.arange(lanes)]
+    sizes = {
+        **_sizes(source, source, channels, channels),
+        "output_image": source.pixels * channels,
+        "output_channel": source.pixels,
+    }
+    bounds = panel_stripes(len(starts), 1)
+    table = _move_table(vectors, np.ones(vectors.shape, bool), starts, bounds, sizes, isa)
+    return PackedLayer(ToImages(merge=True), [table])
+
+
+def _move_table(
+    pixels: np.ndarray, used: np.ndarray, destination: np.ndarray, bounds: np.ndarray, sizes: dict[str, int], isa: Isa
+) -> np.ndarray:
+    lanes = pixels.shape[1]
+    program = merge_program(pixels, used, destination, bounds, lanes, not can_merge(isa))
     values = {
-        **_sizes(source, target, channels_in, channels_out, block),
-        "stripes": len(stripes) - 1,
+        **sizes,
+        **_block(sizes, block_of_channels(sizes["channels"], int(np.diff(bounds).max()))),
+        "stripes": len(bounds) - 1,
         "operations": program.operations,
         "pointers": program.pointers,
         "lanes": program.lanes,
-        "spacing": target.lanes,
+        "spacing": lanes,
     }
-    return PackedLayer(kernels.MoveColumns(), [pack_table(kernels.MOVE_FIELDS, values)])
+    return pack_table(kernels.MOVE_FIELDS, values)
 
 
 def pack_blend(
@@ -82,8 +109,10 @@ def pack_blend(
     factors, which = np.unique(weights.reshape(-1, kernels.TAPS * lanes), axis=0, return_inverse=True)
     at = np.concatenate([position.reshape(-1, kernels.TAPS) for _, _, position in slots]) * block * lanes
     blends = np.column_stack([_destinations(target, channels), at, which.reshape(-1) * kernels.TAPS * lanes])
+    sizes = _sizes(source, target, channels, channels)
     values = {
-        **_sizes(source, target, channels, channels, block),
+        **sizes,
+        **_block(sizes, block),
         "stripes": len(stripes) - 1,
         "operations": program.operations,
         "pointers": program.pointers,
@@ -96,13 +125,11 @@ def pack_blend(
     return PackedLayer(kernels.BlendColumns(), [factors.reshape(-1), table])
 
 
-def _sizes(source: Geometry, target: Geometry, channels_in: int, channels_out: int, block: int) -> dict[str, int]:
+def _sizes(source: Geometry, target: Geometry, channels_in: int, channels_out: int) -> dict[str, int]:
     step_in, step_out = source.vectors * source.lanes, target.vectors * target.lanes
     return {
         "images": target.batch,
         "channels": channels_out,
-        "channel_block": block,
-        "channel_offsets": np.arange(block) * step_in,
         "input_image": source.panels * channels_in * step_in,
         "input_channel": step_in,
         "output_image": target.panels * channels_out * step_out,
@@ -110,14 +137,14 @@ def _sizes(source: Geometry, target: Geometry, channels_in: int, channels_out: i
     }
 
 
+def _block(sizes: dict[str, int], block: int) -> dict[str, int | np.ndarray]:
+    return {"channel_block": block, "channel_offsets": np.arange(block) * sizes["input_channel"]}
+
+
 def _destinations(target: Geometry, channels: int) -> np.ndarray:
     """Element of each vector of an image in columns, for the first channel."""
     panel, vector = np.divmod(np.arange(target.panels * target.vectors), target.vectors)
     return (panel * channels * target.vectors + vector) * target.lanes
-
-
-def _most(stripes: np.ndarray) -> int:
-    return int(np.diff(stripes).max())
 
 
 def _distinct(pixels: np.ndarray, used: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -11,8 +11,11 @@ from tvm_sparse.layout.geometry import Geometry
 from tvm_sparse.layout.table import pack_table
 from tvm_sparse.layout.transpose import QUAD, read_program, write_program
 from tvm_sparse.schedules.cpu import relayout as kernels
+from tvm_sparse.schedules.cpu.isa import Isa
+from tvm_sparse.schedules.cpu.lanes import can_merge
 
 from .layer import PackedLayer
+from .pack_moves import pack_images
 
 # Vectors of one task: enough to be worth starting it.
 _TASK_VECTORS = 256
@@ -43,15 +46,18 @@ def pack_to_columns(geometry: Geometry, channels: int, strides: Strides, rank: i
     """
     loops = _loops(geometry, channels, strides)
     quads, gathers = read_program(loops.elements, loops.used, loops.places, loops.rows, loops.size)
-    values = {**_values(geometry, channels, strides, loops, quads, gathers), "quads": quads, "gathers": gathers}
+    values = _values(geometry, channels, strides, loops, quads=quads, gathers=gathers)
     return PackedLayer(kernels.ToColumns(rank), [pack_table(kernels.TO_COLUMNS_FIELDS, values)])
 
 
-def pack_from_columns(geometry: Geometry, channels: int, strides: Strides, rank: int) -> PackedLayer:
+def pack_from_columns(geometry: Geometry, channels: int, strides: Strides, rank: int, isa: Isa) -> PackedLayer:
     """Pack the relayout of columns to a plain tensor; parameters as of `pack_to_columns`."""
+    if strides.channel != 1 and geometry.sub_width < QUAD and geometry.pixels >= geometry.lanes and can_merge(isa):
+        # Rows of so few vectors that a vector of the image is merged from few.
+        return pack_images(geometry, channels, isa)
     loops = _loops(geometry, channels, strides)
-    quads, rest = write_program(loops.elements, loops.used, loops.places, loops.rows)
-    values = {**_values(geometry, channels, strides, loops, quads, rest), "quads": quads, "rest": rest}
+    quads, runs, single = write_program(loops.elements, loops.used, loops.places, loops.rows)
+    values = _values(geometry, channels, strides, loops, quads=quads, gathers=runs, elements=single)
     kernel = kernels.ToTokens(rank) if strides.channel == 1 else kernels.ToImages()
     return PackedLayer(kernel, [pack_table(kernels.FROM_COLUMNS_FIELDS, values)])
 
@@ -66,7 +72,6 @@ class _Loops:
     rows: np.ndarray
     size: int
     channels: int
-    repeats: int
     steps: int = 1
     last_step: int = 0
 
@@ -81,7 +86,7 @@ def _loops(geometry: Geometry, channels: int, strides: Strides) -> _Loops:
     panel, vector, _ = geometry.locate(sub_y, sub_x)
     rows = panel * geometry.vectors + vector
     if strides.channel != 1:
-        return _Loops(elements, used, places, rows, geometry.pixels, channels, channels)
+        return _Loops(elements, used, places, rows, geometry.pixels, channels)
     # Channels lie side by side: they and the pixels after them are one row of elements.
     side = min(channels, QUAD)
     loops = _Loops(
@@ -91,7 +96,6 @@ def _loops(geometry: Geometry, channels: int, strides: Strides) -> _Loops:
         rows=(rows[..., None] * side + np.arange(side)).reshape(len(rows), -1),
         size=geometry.pixels * channels,
         channels=1,
-        repeats=1,
     )
     if channels >= QUAD:
         # Four channels are enough of a row: the kernel repeats them for all others.
@@ -102,22 +106,25 @@ def _loops(geometry: Geometry, channels: int, strides: Strides) -> _Loops:
 
 
 def _values(
-    geometry: Geometry, channels: int, strides: Strides, loops: _Loops, quads: np.ndarray, rest: np.ndarray
+    geometry: Geometry, channels: int, strides: Strides, loops: _Loops, **operations: np.ndarray
 ) -> dict[str, int | np.ndarray]:
+    """Values of the table; each kind of operations is cut into equal parts, by name ``quads`` to ``quad_parts``."""
     step = geometry.vectors * geometry.lanes
-    parts = max(1, round(len(loops.elements) * max(loops.repeats, loops.steps) / _TASK_VECTORS))
+    # Whole channels where they are small, so that what a task writes stays in a cache until it is complete.
+    vectors = len(loops.elements) * loops.steps
+    parts = max(1, round(vectors / _TASK_VECTORS))
     split = np.arange(parts + 1)
     return {
         "images": geometry.batch,
         "parts": parts,
         "channels": loops.channels,
+        "channel_block": min(loops.channels, -(-_TASK_VECTORS // vectors)),
         "plain_image": geometry.pixels * channels,
         "plain_channel": strides.channel,
         "columns_image": geometry.panels * channels * step,
         "columns_channel": step,
-        "quad_parts": split * len(quads) // parts,
-        "repeats": loops.repeats,
         "steps": loops.steps,
         "last_step": loops.last_step,
-        "rest_parts": split * len(rest) // parts,
+        **operations,
+        **{f"{name[:-1]}_parts": split * len(array) // parts for name, array in operations.items()},
     }

@@ -14,9 +14,8 @@ from tvm_sparse.schedules.cpu.isa import Isa
 
 from .layer import Convolution
 
-# Share of the first-level cache that a K-block's activations may fill.
-BLOCK_SHARE = 1.0
-# The same for depth-wise layers and poolings, which read each window once: the input's lines lie beside the windows.
+# Share of the first-level cache that the windows of depth-wise layers and poolings may fill: each is read once, with
+# the input's lines beside them.
 STENCIL_SHARE = 0.5
 # Vectors of a sparse layer's register tile where panels are read in place.
 MAX_PART = 10

@@ -10,7 +10,12 @@ from .compiled import WIDEST, every_isa
 from .convolutions import CASES, POINTWISE, ZEROS, Case, check, with_image
 
 SIMPLE = CASES["prime sizes, asymmetric padding"]
-BLOCKS = CASES["several K-blocks"]
+PATTERNED = {
+    "one block": SIMPLE,
+    "several K-blocks": CASES["several K-blocks"],
+    "pixels in place": POINTWISE["several K-blocks"],
+    "groups": CASES["groups"],
+}
 RELU6 = Activation("clip", (0.0, 6.0))
 
 
@@ -28,9 +33,9 @@ def test_pixels_in_place(isa_name, name):
 
 @every_isa
 @pytest.mark.parametrize("zeros", ZEROS)
-@pytest.mark.parametrize("case", [SIMPLE, BLOCKS, POINTWISE["several K-blocks"], CASES["groups"]], ids=str)
-def test_patterns_of_zeros(isa_name, zeros, case):
-    check(pack_sparse, isa_name, case, zeros)
+@pytest.mark.parametrize("name", PATTERNED)
+def test_patterns_of_zeros(isa_name, zeros, name):
+    check(pack_sparse, isa_name, PATTERNED[name], zeros)
 
 
 @every_isa

@@ -186,7 +186,7 @@ class Emitter:
             strides = Strides(width * channels, channels, 1)
         else:
             strides = Strides(width, 1, height * width)
-        packed = pack_from_columns(geometry, channels, strides, len(columns.shape))
+        packed = pack_from_columns(geometry, channels, strides, len(columns.shape), self.context.isa)
         return self.kernel(packed.kernel, [columns.value, *packed.arrays], columns.shape)
 
 

@@ -18,6 +18,11 @@ def norm(x):
     return NN.layer_norm(x, constant(random(width)), constant(random(width, seed=1)), axes=[-1])
 
 
+def with_transpose(x):
+    y = relax.BlockBuilder.current().emit(OP.exp(x))
+    return OP.add(y, OP.permute_dims(y, [1, 0]))
+
+
 CASES = {
     "one element": ([(1,)], OP.exp),
     "no axes": ([()], OP.negative),
@@ -78,6 +83,7 @@ CASES = {
     "reshape at the end": ([(6, 35)], lambda x: OP.reshape(OP.exp(x), (7, 30))),
     "shuffled channels": ([(1, 6, 4, 5)], lambda x: OP.reshape(OP.permute_dims(
         OP.reshape(x, (1, 2, 3, 4, 5)), [0, 2, 1, 3, 4]), (1, 6, 4, 5))),
+    "sum with its transpose": ([(21, 21)], with_transpose),
     "diagonal": ([(9, 9)], lambda x: OP.tril(x)),
 }  # fmt: skip
 
