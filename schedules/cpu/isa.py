@@ -106,7 +106,7 @@ _CACHES = {
     "cortex-a76": (64, 512),
 }
 
-# Features that code may use, by LLVM's name; those that hypervisors like to hide and no kernel needs (vaes) are not here.
+# Features that code may use, by LLVM's name; without those that hypervisors like to hide and no kernel needs (vaes).
 _CPUINFO_NAMES = {
     **{n: n for n in ("avx", "avx2", "fma", "f16c", "bmi2", "movbe", "gfni")},
     **{n: n for n in ("avx512f", "avx512vl", "avx512dq", "avx512bw", "avx512cd", "avx512ifma", "avx512vbmi")},

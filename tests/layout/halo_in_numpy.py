@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tvm_sparse.layout.halo import Window
+from tvm_sparse.layout.halo import KINDS, Window
 
 
 def windows_in_numpy(images: np.ndarray, window: Window, fill: float) -> np.ndarray:
@@ -27,13 +27,15 @@ def merge_lanes(kept: np.ndarray, index: np.ndarray, source: np.ndarray) -> np.n
     return np.where(taken, np.take_along_axis(source, low, 1), kept)
 
 
-def fill_buffer(arrays: dict[str, np.ndarray], stripe: int, source: np.ndarray, size: int, fill: float) -> np.ndarray:
+def fill_buffer(
+    arrays: dict[str, np.ndarray], stripe: int, source: np.ndarray, size: int, fill: float, tile: tuple[int, int]
+) -> np.ndarray:
     """The buffer of one stripe for one channel.
 
     Parameters
     ----------
     arrays : dict
-        ``pointers``, ``copy``, ``one``, ``two``, ``more`` and ``lanes`` of a program.
+        ``pointers``, ``lanes`` and the operations of a program, by kind.
     stripe : int
         Stripe.
     source : numpy.ndarray
@@ -42,14 +44,17 @@ def fill_buffer(arrays: dict[str, np.ndarray], stripe: int, source: np.ndarray, 
         Elements of the buffer.
     fill : float
         Value of pixels outside of the image.
+    tile : tuple of int
+        Rows and columns of a tile.
     """
     index = np.asarray(arrays["lanes"])
     lanes = index.shape[1]
     buffer = np.full((size // lanes, lanes), np.nan)
-    copy, one, two, more = (
-        arrays[name][arrays["pointers"][kind, stripe] : arrays["pointers"][kind, stripe + 1]]
-        for kind, name in enumerate(("copy", "one", "two", "more"))
-    )
+    operations = {
+        name: arrays[name][arrays["pointers"][kind, stripe] : arrays["pointers"][kind, stripe + 1]]
+        for kind, name in enumerate(KINDS)
+    }
+    copy, two, more = (operations[name] for name in ("copy", "two", "more"))
 
     def load(position: np.ndarray) -> np.ndarray:
         assert ((position >= 0) & (position <= len(source) - lanes)).all()
@@ -63,7 +68,17 @@ def fill_buffer(arrays: dict[str, np.ndarray], stripe: int, source: np.ndarray, 
     target, origin, _, stride = np.repeat(copy, copy[:, 2], 0).T
     buffer[vector(target + steps * lanes)] = load(origin + steps * stride)
     outside = np.full((1, lanes), fill)
+    one = operations["one"]
     buffer[vector(one[:, 0])] = merge_lanes(outside, index[one[:, 2]], load(one[:, 1]))
+    for direction, length in zip(("down", "across"), tile, strict=True):
+        for kind in ("copy", "one"):
+            run = operations[f"{kind}_{direction}"]
+            steps = run[:, 2:] if direction == "across" else np.insert(run[:, 2:], 0, lanes, axis=1)
+            for i in range(length):
+                value = load(run[:, 1] + steps[:, 1] * i)
+                if kind == "one":
+                    value = merge_lanes(outside, index[steps[:, 2]], value)
+                buffer[vector(run[:, 0] + steps[:, 0] * i)] = value
     merged = merge_lanes(outside, index[two[:, 2]], load(two[:, 1]))
     buffer[vector(two[:, 0])] = merge_lanes(merged, index[two[:, 4]], load(two[:, 3]))
     for operation in more[:, None]:

@@ -12,6 +12,7 @@ from tvm_sparse.schedules.cpu.isa import Isa
 from tvm_sparse.schedules.cpu.tile import row_sizes
 
 from tests.layout.halo_in_numpy import fill_buffer, windows_in_numpy
+from tvm_sparse.layout.halo import KINDS
 from tvm_sparse.plan.layer import Convolution, PackedLayer
 
 QUAD = 4
@@ -113,9 +114,12 @@ def run_columns(
                 stride = table.scalar("buffer_channel")
                 assert channels * stride <= BUFFER_ELEMENTS
                 window = [
-                    fill_buffer(halo_arrays, stripe, source[origin + c * table.scalar("input_channel") :], stride, fill)
+                    fill_buffer(
+                        halo_arrays, stripe, source[origin + c * table.scalar("input_channel") :], stride, fill,
+                        kernel.tile,
+                    )
                     for c in range(channels)
-                ]
+                ]  # fmt: skip
                 buffer = np.concatenate(window)
             for tile in range(*tile_pointers[stripe : stripe + 2]):
                 start = int(table.array("tile_source", tile + 1)[tile])
@@ -199,10 +203,11 @@ def _pool_rows(frame: _Frame, kernel: pool_columns.MaxPoolColumns) -> None:
 
 
 def _halo_arrays(table: Table, stripes: int, lanes: int) -> dict[str, np.ndarray]:
-    pointers = table.array("halo_pointers", 4, stripes + 1)
+    pointers = table.array("halo_pointers", len(KINDS), stripes + 1)
     arrays = {"pointers": pointers}
-    for kind, (name, width) in enumerate((("copy", 4), ("one", 3), ("two", 5), ("more", 3))):
+    for kind, (name, width) in enumerate(KINDS.items()):
         arrays[name] = table.array(f"halo_{name}", int(pointers[kind, -1]), width)
     used = [arrays["one"][:, 2], arrays["two"][:, 2], arrays["two"][:, 4], arrays["more"][:, 2]]
+    used += [arrays["one_down"][:, 3], arrays["one_across"][:, 4]]
     count = max((int(index.max()) + 1 for index in used if len(index)), default=0)
     return {**arrays, "lanes": table.array("halo_lanes", count, lanes)}

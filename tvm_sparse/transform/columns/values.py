@@ -31,7 +31,8 @@ class Columns:
     channels : int
         Channels.
     shape : tuple of int
-        Logical shape: ``[N, C, H, W]`` (or ``[N, C, H * W]``), or ``[..., C]`` for tokens, whose pixels are numbered row by row.
+        Logical shape: ``[N, C, H, W]`` (or ``[N, C, H * W]``), or ``[..., C]`` for tokens, whose pixels are numbered
+        row by row.
     tokens : bool
         Whether the channels are the last axis of the logical shape (rather than the second).
     heads : int
