@@ -159,6 +159,7 @@ def compile(
                     "tvm": tvm.__version__,
                     "target": str(resolved),
                     "isa": context.isa.name,
+                    "lanes": context.isa.lanes,
                     "arch": context.isa.arch,
                     "features": list(context.isa.features),
                     "inputs": [asdict(spec) for spec in imported.inputs],

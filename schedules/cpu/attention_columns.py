@@ -22,8 +22,10 @@ FIELDS = (
     "query_panel", "key_panel", "value_panel", "output_panel", "tokens", "key_tokens",
 )  # fmt: skip
 
-# Start of the scores of lanes that hold no key: their probability is exactly zero.
-_NO_KEY = -1e30
+# Start of the scores of lanes that hold no key: their probability is exactly zero, also where every key is masked.
+_NO_KEY = -3e38
+# Lowest number that a mask adds to a score; exporters write the lowest of float32, to which nothing can be added.
+_MASKED = -1e38
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,8 @@ class AttentionColumns:
                 for i in range(rows):
                     allowed = T.Select(tokens[i] >= 0, T.float32(0), T.float32(_NO_KEY))
                     if mask is not None:
-                        allowed = allowed + mask[image * table.scalar("tokens") + T.max(tokens[i], T.int32(0))]
+                        added = mask[image * table.scalar("tokens") + T.max(tokens[i], T.int32(0))]
+                        allowed = allowed + T.max(added, T.float32(_MASKED))
                     start = T.bind(broadcast(allowed, lanes))
                     for s, accumulator in zip(piece, tile[i], strict=True):
                         value = T.bind(accumulator.value * broadcast(scale[0], lanes) + start)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from tvm_sparse.schedules.cpu import dense_columns, pool_columns, sparse_columns
+from tvm_sparse.schedules.cpu import block_columns, dense_columns, pool_columns, sparse_columns
 from tvm_sparse.schedules.cpu.driver import BUFFER_ELEMENTS
 from tvm_sparse.schedules.cpu.epilogue import Activation
 from tvm_sparse.schedules.cpu.isa import Isa
@@ -14,6 +14,7 @@ from tvm_sparse.schedules.cpu.tile import row_sizes
 from tests.layout.halo_in_numpy import fill_buffer, windows_in_numpy
 from tvm_sparse.layout.halo import KINDS
 from tvm_sparse.plan.layer import Convolution, PackedLayer
+from tvm_sparse.sparsity.formats.blocks import strip_sizes
 
 QUAD = 4
 
@@ -86,6 +87,7 @@ def run_columns(
     kernel = packed.kernel
     families = {
         sparse_columns.SparseColumns: (sparse_columns.FIELDS, _sparse_rows),
+        block_columns.BlockColumnsKernel: (block_columns.FIELDS, _block_rows),
         dense_columns.DenseColumnsKernel: (dense_columns.FIELDS, _dense_rows),
         pool_columns.MaxPoolColumns: (pool_columns.FIELDS, _pool_rows),
     }
@@ -178,6 +180,24 @@ def _sparse_rows(frame: _Frame, kernel: sparse_columns.SparseColumns) -> None:
                 at = slice(position + i * size, position + (i + 1) * size)
                 sums = np.tensordot(values[at].astype("float64"), frame.gather(offsets[at]), 1)
                 frame.finish(row, sums)
+
+
+def _block_rows(frame: _Frame, kernel: block_columns.BlockColumnsKernel) -> None:
+    values, offsets = frame.arrays[0], frame.arrays[1]
+    sizes, width = strip_sizes(kernel.shape[0]), kernel.shape[1]
+    stride = frame.table.scalar("buffer_channel" if kernel.halo else "input_channel")
+    pointers = frame.table.array("group_pointers", (frame.block + 1) * len(sizes) + 1)
+    groups = frame.table.array("group", int(pointers[-1]), block_columns.GROUP)
+    for number, size in enumerate(sizes):
+        begin, end = pointers[frame.block * len(sizes) + number :][:2]
+        for first, strips, offset, value, count in groups[begin:end].tolist():
+            for i, row in enumerate(frame.table.array("rows", first + strips)[first:].tolist()):
+                at = offsets[offset + i * count : offset + (i + 1) * count].astype(np.int64)
+                vectors = frame.gather((at[:, None] + np.arange(width) * stride).reshape(-1))
+                start = value + i * count * size * width
+                weights = values[start : start + count * size * width].reshape(-1, size).astype("float64")
+                for j in range(size):
+                    frame.finish(row + j, np.tensordot(weights[:, j], vectors, 1))
 
 
 def _dense_rows(frame: _Frame, kernel: dense_columns.DenseColumnsKernel) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from tvm_sparse.errors import TvmSparseError
 from tvm_sparse.layout.geometry import Geometry, choose_geometry
 from tvm_sparse.layout.halo import Window
 from tvm_sparse.plan.layer import Convolution
+from tvm_sparse.plan.pack_blocks import pack_blocks
 from tvm_sparse.plan.pack_columns import pack_dense, pack_sparse
 from tvm_sparse.plan.pack_pool import pack_max_pool
 from tvm_sparse.plan.places import part_size
@@ -76,7 +78,8 @@ def check(layer: Convolution, source: Geometry, target: Geometry, isa: Isa, pack
         np.testing.assert_allclose(target.unpack(y), wanted, rtol=1e-5, atol=1e-5)
 
 
-PACKERS = st.sampled_from([pack_sparse, pack_dense])
+BLOCKS = [partial(pack_blocks, shape=shape) for shape in ((4, 1), (8, 1), (1, 4))]
+PACKERS = st.sampled_from([pack_sparse, pack_dense, *BLOCKS])
 
 
 @settings(max_examples=60)
@@ -97,7 +100,7 @@ def test_layers_on_single_pixels(data, isa, pack):
     check(data.draw(layers(Window((1, 1)))), geometry, geometry, isa, pack)
 
 
-@pytest.mark.parametrize("pack", [pack_sparse, pack_dense])
+@pytest.mark.parametrize("pack", [pack_sparse, pack_dense, *BLOCKS])
 @pytest.mark.parametrize("isa", [AVX2, AVX512, GENERIC])
 @pytest.mark.parametrize(("groups", "per_group"), [(1, 24), (24, 1), (2, 12)])
 def test_usual_sizes(pack, isa, groups, per_group):
@@ -108,7 +111,7 @@ def test_usual_sizes(pack, isa, groups, per_group):
     check(layer, choose_geometry(1, 24, 24, isa.lanes), choose_geometry(1, 12, 12, isa.lanes), isa, pack)
 
 
-@pytest.mark.parametrize("pack", [pack_sparse, pack_dense])
+@pytest.mark.parametrize("pack", [pack_sparse, pack_dense, *BLOCKS])
 @pytest.mark.parametrize("groups", [1, 8])
 def test_blocks_fit_the_buffer_whatever_the_cache(pack, groups):
     isa = replace(AVX512, l1_bytes=1 << 20)

@@ -70,14 +70,11 @@ def test_results():
 
 DISABLED = [
     "FuseLayers",
-    pytest.param(
-        "ToColumns",
-        marks=pytest.mark.xfail(strict=True, reason="FuseLayers' operators are left over, which nothing else lowers"),
-    ),
+    "ToColumns",
     "ScheduleCPU",
     "FastMath",
     "FoldConstants",
-    "ReuseResidual",
+    "ReuseArgument",
 ]
 
 

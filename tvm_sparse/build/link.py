@@ -58,7 +58,7 @@ def build_library(
     TvmSparseError
         If linking fails.
     """
-    compiler = cross_compiler or os.environ.get("CXX") or _installed_compiler()
+    compiler = cross_compiler or find_compiler()
     if compiler is None or shutil.which(compiler) is None:
         raise MissingPackageError(compiler or "gcc", "a C compiler links the library: apt install gcc")
     if progress:
@@ -80,7 +80,10 @@ def build_library(
     return executable
 
 
-def _installed_compiler() -> str | None:
+def find_compiler() -> str | None:
+    """Compiler to link with: ``CXX``, else an installed one."""
+    if os.environ.get("CXX"):
+        return os.environ["CXX"]
     # C compilers first: there is no C++ in a library, and they find that out in half the time.
     return next(filter(None, map(shutil.which, ("gcc", "clang", "cc", "g++", "clang++", "c++"))), None)
 

@@ -51,3 +51,27 @@ def pack_table(fields: Sequence[str], values: Mapping[str, int | np.ndarray]) ->
     if blob.size and (blob.max() > np.iinfo(np.int32).max or blob.min() < np.iinfo(np.int32).min):
         raise ValueError("a table entry does not fit 32 bits: the tensor is too large")
     return blob.astype(np.int32)
+
+
+class TableValues:
+    """Reads a blob that `pack_table` wrote.
+
+    Parameters
+    ----------
+    fields : sequence of str
+        The names that it was written with.
+    blob : numpy.ndarray
+        int32 ``[entries]``.
+    """
+
+    def __init__(self, fields: Sequence[str], blob: np.ndarray):
+        self._header = dict(zip(fields, blob[: len(fields)].tolist(), strict=True))
+        self._blob = blob
+
+    def scalar(self, name: str) -> int:
+        """Value of a scalar field."""
+        return self._header[name]
+
+    def array(self, name: str, size: int) -> np.ndarray:
+        """First `size` entries of an array field; the blob doesn't hold its length."""
+        return self._blob[self._header[name] :][:size]

@@ -46,10 +46,10 @@ def pack_sparse(layer: Convolution, source: Geometry, target: Geometry, isa: Isa
     if places.program is not None:
         limit = min(limit, BUFFER_ELEMENTS // places.channel_stride)
     ideal = int(STENCIL_SHARE * isa.l1_bytes) if layer.depthwise else isa.l1_bytes
-    block = _even_block(per_group * layer.groups, ideal // (4 * places.touched), limit)
+    block = even_block(per_group * layer.groups, ideal // (4 * places.touched), limit)
     if layer.groups > 1:
         block = min(limit, max(per_group, block // per_group * per_group))
-    chunks = _chunks(source.batch * places.stripes, layer, block, places.row_bytes(target), isa)
+    chunks = count_chunks(source.batch * places.stripes, layer, block, places.row_bytes(target), isa)
     fmt = UnstructuredColumns(places.channel_stride, taps, block, layer.groups, chunks)
     packed = fmt.pack(layer.weight.reshape(rows, per_group, -1))
     # A depth-wise layer whose windows hold a whole image has read a channel before it writes it.
@@ -58,7 +58,7 @@ def pack_sparse(layer: Convolution, source: Geometry, target: Geometry, isa: Isa
         places.tile, places.program is not None, layer.activation.epilogue, layer.residual,
         in_place and not layer.residual,
     )  # fmt: skip
-    cached = 4 * per_group * layer.groups * source.panels * source.vectors * source.lanes <= isa.l2_bytes // 2
+    cached = fits_cache(layer, source, isa)
     table = pack_table(
         sparse_columns.FIELDS,
         {
@@ -66,7 +66,7 @@ def pack_sparse(layer: Convolution, source: Geometry, target: Geometry, isa: Isa
             "rows": packed["rows"],
             "group": packed["group"],
             "group_pointers": packed["group_pointers"],
-            "prefetch": _prefetch_lines(packed, places.channel_stride, cached),
+            "prefetch": prefetch_lines(packed, QUAD, places.channel_stride, cached),
             "spread": np.repeat(np.arange(QUAD), isa.lanes),
         },
     )
@@ -74,17 +74,37 @@ def pack_sparse(layer: Convolution, source: Geometry, target: Geometry, isa: Isa
     return PackedLayer(kernel, (packed["values"], packed["offsets"], numbers, table))
 
 
-def _even_block(channels: int, ideal: int, limit: int) -> int:
+def even_block(channels: int, ideal: int, limit: int) -> int:
     """Channels of a K-block: near the ideal, blocks of one size, at most `limit`."""
     blocks = max(1, round(channels / max(1, ideal)), -(-channels // limit))
     return -(-channels // blocks)
 
 
-def _prefetch_lines(packed: Mapping[str, np.ndarray], channel_stride: int, cached: bool) -> np.ndarray:
-    """Cache lines of the next block that each row of a block fetches, ``[blocks]``; none of a cached input."""
+def fits_cache(layer: Convolution, source: Geometry, isa: Isa) -> bool:
+    """Whether an image of the input stays in the second-level cache."""
+    channels = layer.weight.shape[1] * layer.groups
+    return 4 * channels * source.panels * source.vectors * source.lanes <= isa.l2_bytes // 2
+
+
+def prefetch_lines(
+    packed: Mapping[str, np.ndarray], kinds: int, channel_stride: int, cached: bool
+) -> np.ndarray:
+    """Cache lines of the next block that each row (or strip) of a block fetches, ``[blocks]``; none of a cached input.
+
+    Parameters
+    ----------
+    packed : mapping
+        What a format packed: ``group`` with rows in its second column, ``group_pointers``, ``block``.
+    kinds : int
+        Group pointers of a block.
+    channel_stride : int
+        Elements between the channels of the input.
+    cached : bool
+        Whether the input lies in the second-level cache.
+    """
     if cached:
         return np.zeros(len(packed["block"]), np.int64)
-    groups, pointers = packed["group"], packed["group_pointers"][::QUAD]
+    groups, pointers = packed["group"], packed["group_pointers"][::kinds]
     rows = np.array([groups[a:b, 1].sum() for a, b in zip(pointers[:-1], pointers[1:], strict=True)])
     return -(-packed["block"][:, 1] * channel_stride // 16 // np.maximum(rows, 1))
 
@@ -101,7 +121,7 @@ def pack_dense(layer: Convolution, source: Geometry, target: Geometry, isa: Isa)
         limit = min(limit, BUFFER_ELEMENTS // places.channel_stride)
     block = min(per_group, limit)
     block = -(-per_group // -(-per_group // block))
-    chunks = _chunks(source.batch * places.stripes, layer, block, places.row_bytes(target), isa)
+    chunks = count_chunks(source.batch * places.stripes, layer, block, places.row_bytes(target), isa)
     fmt = DenseColumns(
         places.channel_stride, taps, block, row_sizes(isa, places.vectors), layer.groups, chunks
     )
@@ -122,7 +142,7 @@ def pack_dense(layer: Convolution, source: Geometry, target: Geometry, isa: Isa)
     return PackedLayer(kernel, (packed["values"], packed["offsets"], numbers, table))
 
 
-def _chunks(tasks: int, layer: Convolution, block: int, row_bytes: int, isa: Isa) -> int:
+def count_chunks(tasks: int, layer: Convolution, block: int, row_bytes: int, isa: Isa) -> int:
     """Parts of the output channels: enough tasks for the cores, sums that stay cached, groups that fit a block."""
     rows, per_group = layer.weight.shape[:2]
     chunks = max(-(-_MIN_TASKS // tasks), round(rows * row_bytes / (_CHUNK_SHARE * isa.l2_bytes)), 1)

@@ -10,6 +10,8 @@ from typing import Any
 
 from tvm_sparse.errors import TvmSparseError
 
+from .work import LayerWork
+
 FORMATS = ("auto", "dense", "unstructured")
 # Format of depth-wise layers, which a plan shows but nobody chooses.
 DEPTHWISE = "depthwise"
@@ -39,6 +41,10 @@ class LayerPlan:
         Cycles of the dense kernel over those of the chosen one, by the cost model.
     why : str
         Reason for the choice.
+    work : LayerWork, optional
+        What one call of the kernel does.
+    call : int, optional
+        Number of its call among the kernel's calls in a run of the model; None if nothing reads the layer's output.
     """
 
     name: str
@@ -51,6 +57,8 @@ class LayerPlan:
     bytes_packed: int = 0
     speedup_estimate: float = 1.0
     why: str = ""
+    work: LayerWork | None = None
+    call: int | None = None
 
 
 @dataclass

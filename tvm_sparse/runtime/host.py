@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import os
@@ -32,6 +33,22 @@ def cpu_features() -> frozenset[str] | None:
         if key.strip() in ("flags", "Features"):
             return frozenset(value.split())
     return None
+
+
+# Where the system doesn't tell.
+_USUAL_CACHES = {"L1": 32 << 10, "L2": 512 << 10, "L3": 16 << 20}
+
+
+@functools.lru_cache
+def cache_bytes(level: str) -> int:
+    """Size of the cache ``"L1"`` (data), ``"L2"`` or ``"L3"`` of the first CPU; a usual one where it isn't known."""
+    for entry in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
+        with contextlib.suppress(OSError, ValueError):
+            kind = (entry / "type").read_text().strip()
+            if kind != "Instruction" and f"L{(entry / 'level').read_text().strip()}" == level:
+                size = (entry / "size").read_text().strip()
+                return int(size.rstrip("KMG")) << {"K": 10, "M": 20, "G": 30}.get(size[-1], 0)
+    return _USUAL_CACHES[level]
 
 
 @functools.lru_cache(maxsize=1)

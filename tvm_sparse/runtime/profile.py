@@ -15,7 +15,7 @@ from tvm_sparse.errors import TvmSparseError
 
 @dataclass(frozen=True)
 class CallTime:
-    """Median time of one call, or of all calls of one function.
+    """Time of one call, or of all calls of one function.
 
     Parameters
     ----------
@@ -24,22 +24,33 @@ class CallTime:
     calls : int
         Calls per run of the model.
     ms : float
-        Time per run of the model in milliseconds.
+        Time per run of the model in milliseconds, the median over the runs.
+    best_ms : float
+        The same of each call's fastest run.
     """
 
     name: str
     calls: int
     ms: float
+    best_ms: float
 
 
 @dataclass(frozen=True)
 class ProfileResult:
-    """Times of the calls of a model in order of execution, each the median over the runs.
+    """Times of the calls of a model in order of execution.
 
     A measured call includes about a microsecond for the measuring itself.
+
+    Parameters
+    ----------
+    calls : tuple of CallTime
+        Each call.
+    run_ms : float
+        Median time of a run whose calls are not measured.
     """
 
     calls: tuple[CallTime, ...]
+    run_ms: float = 0.0
 
     @property
     def kernels(self) -> tuple[CallTime, ...]:
@@ -50,8 +61,10 @@ class ProfileResult:
         """Calls of one function added up, the slowest first."""
         total: dict[str, CallTime] = {}
         for call in self.calls:
-            before = total.get(call.name, CallTime(call.name, 0, 0.0))
-            total[call.name] = CallTime(call.name, before.calls + call.calls, before.ms + call.ms)
+            before = total.get(call.name, CallTime(call.name, 0, 0.0, 0.0))
+            total[call.name] = CallTime(
+                call.name, before.calls + call.calls, before.ms + call.ms, before.best_ms + call.best_ms
+            )
         return tuple(sorted(total.values(), key=lambda call: call.ms, reverse=True))
 
     def table(self, top: int | None = None) -> str:
@@ -99,13 +112,15 @@ def profile_vm(vm: Any, run: Callable[[], object], repeat: int) -> ProfileResult
     run : callable
         Runs the model once on `vm`.
     repeat : int
-        Runs, after one that is not counted.
+        Runs with measured calls and as many without, after one that is not counted.
 
     Raises
     ------
     TvmSparseError
         If the model makes no calls that can be observed.
     """
+    run()
+    whole = [_seconds(run) for _ in range(repeat)]
     recorder = _Recorder()
     vm["set_instrument"](tvm_ffi.convert(recorder))
     runs: list[tuple[list[str], list[float]]] = []
@@ -119,10 +134,24 @@ def profile_vm(vm: Any, run: Callable[[], object], repeat: int) -> ProfileResult
         raise TvmSparseError("This model was compiled as one function: its calls cannot be profiled.")
     if any(other != names for other, _ in counted):
         raise TvmSparseError("This model's calls differ from run to run: they cannot be averaged.")
-    medians = _medians([seconds for _, seconds in counted])
-    calls = [CallTime(name, 1, median * 1e3) for name, median in zip(names, medians, strict=True)]
-    return ProfileResult(tuple(calls))
+    columns = zip(*(seconds for _, seconds in counted), strict=True)
+    calls = [
+        CallTime(name, 1, statistics.median(column) * 1e3, min(column) * 1e3)
+        for name, column in zip(names, columns, strict=True)
+    ]
+    return ProfileResult(tuple(calls), statistics.median(whole) * 1e3)
 
 
-def _medians(rows: Sequence[Sequence[float]]) -> list[float]:
-    return [statistics.median(column) for column in zip(*rows, strict=True)]
+def merge_profiles(results: Sequence[ProfileResult]) -> ProfileResult:
+    """Several profiles of one model as one: the median of medians, the best of all."""
+    calls = [
+        CallTime(same[0].name, 1, statistics.median(call.ms for call in same), min(call.best_ms for call in same))
+        for same in zip(*(result.calls for result in results), strict=True)
+    ]
+    return ProfileResult(tuple(calls), statistics.median(result.run_ms for result in results))
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start

@@ -16,6 +16,7 @@ from .empty_constants import AllocateEmptyConstants
 from .fast_math import FastMath
 from .fuse_layers import FuseLayers
 from .lift_constants import LiftConstants
+from .number_calls import NumberCalls
 from .reuse_argument import ReuseArgument
 from .schedule_cpu import ScheduleCPU
 
@@ -39,8 +40,9 @@ def phases(context: CompileContext) -> list[Phase]:
     return [
         # 1. One normal form for every exporter's output.
         ("canonicalize", canonicalize_passes()),
-        # 2. Layers with everything that follows them; formats chosen, weights packed, activations in columns.
-        ("columns", [*_layer_passes(), ToColumns(context)]),
+        # 2. Layers with everything that follows them; formats chosen, weights packed, activations in columns. Only
+        # ToColumns knows the layers' operators: without it the convolutions become loops.
+        ("columns", [] if _disabled("ToColumns") else [*_layer_passes(), ToColumns(context)]),
         # 3. Everything that is left becomes loops, fused and scheduled.
         (
             "loops",
@@ -73,6 +75,7 @@ def phases(context: CompileContext) -> list[Phase]:
                 relax.transform.ComputePrimValue(),
                 relax.transform.VMShapeLower(),
                 relax.transform.AttachGlobalSymbol(),
+                NumberCalls(context.plan),
                 *([] if context.weights is None else [LiftConstants(context.weights)]),
             ],
         ),
@@ -84,6 +87,10 @@ def run_until_layers(module: tvm.IRModule, context: CompileContext) -> tvm.IRMod
     passes = [*canonicalize_passes(), *_layer_passes()]
     with context.target:
         return tvm.transform.Sequential(passes, name="layers")(module)
+
+
+def _disabled(name: str) -> bool:
+    return name in {str(other) for other in tvm.transform.PassContext.current().disabled_pass}
 
 
 def _layer_passes() -> list[tvm.transform.Pass]:

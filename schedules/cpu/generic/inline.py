@@ -18,14 +18,16 @@ _CALL_COST = 16
 
 
 def cost(expr: Expr) -> int:
-    """Arithmetic operations of an expression, not counting those in indices; a call of libm counts as 16."""
+    """Arithmetic operations of an expression, not counting those in indices; a call of libm counts as 16.
+
+    A condition counts as much: repeated in each consumer it breaks up their vector loops.
+    """
     total = 0
 
     def count(node: object) -> None:
         nonlocal total
         if isinstance(node, Call):
-            name = str(getattr(node.op, "name", ""))
-            total += 0 if name == "tirx.if_then_else" else _CALL_COST
+            total += _CALL_COST
         elif isinstance(node, tirx.Add | tirx.Sub | tirx.Mul | tirx.Div | tirx.Min | tirx.Max | tirx.Select):
             total += 1
 
@@ -87,9 +89,6 @@ def _inline_stage(program: Program, stage: Stage) -> bool:
 
 def _worthwhile(program: Program, stage: Stage, consumers: list[Stage]) -> bool:
     value, buffer = stage.stores[0].value, stage.stores[0].buffer
-    conditional = _has_condition(value)
-    if conditional and any(consumer.is_reduction for consumer in consumers):
-        return False
     if isinstance(value, TensorLoad | tirx.IntImm | tirx.FloatImm):
         return True
     if isinstance(value, tirx.Cast) and isinstance(value.value, TensorLoad):
@@ -107,12 +106,6 @@ def _worthwhile(program: Program, stage: Stage, consumers: list[Stage]) -> bool:
         if not (once and len(consumers) == 1) and not (price <= _CHEAP and consumer.points <= stage.points):
             return False
     return True
-
-
-def _has_condition(expr: Expr) -> bool:
-    found: list[Call] = []
-    tvm_ffi.structural_walk(expr, (Call, lambda call: found.append(call)))
-    return any(getattr(call.op, "name", "") == "tirx.if_then_else" for call in found)
 
 
 def _nodes(expr: Expr) -> int:

@@ -120,7 +120,6 @@ def test_all_keys_masked_softly():
     check(Case(3, 31, 2, 4, magnitude=1e-2), WIDEST, mask, tolerance=2e-3)
 
 
-@pytest.mark.xfail(strict=True, reason="masked scores lie below the start value of the maximum, and the sum is zero")
 def test_all_keys_masked_with_the_lowest_number():
     # What exporters write: (1 - mask) * finfo(float32).min. The result of a padding sequence is a plain mean.
     mask = np.zeros((3, 1, 1, 31), "float32")

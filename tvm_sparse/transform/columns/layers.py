@@ -10,11 +10,12 @@ from tvm import relax
 
 from tvm_sparse.layout.geometry import Geometry, choose_geometry
 from tvm_sparse.layout.halo import Window, halo_program
-from tvm_sparse.plan.choose import choose_format
+from tvm_sparse.plan.choose import Choice, choose_format
 from tvm_sparse.plan.layer import Convolution, PackedLayer
 from tvm_sparse.plan.pack_columns import pack_dense, pack_sparse
 from tvm_sparse.plan.pack_rows import pack_rows
 from tvm_sparse.plan.plan import LayerPlan
+from tvm_sparse.plan.work import LayerWork, count_work
 from tvm_sparse.schedules.cpu.epilogue import Activation
 
 from ..graph import constant
@@ -118,9 +119,10 @@ def _column_layer(
         residual = lowering.to_token_columns(other) if tokens else lowering.to_image_columns(other)
         arguments.append(lowering.emitter.with_geometry(residual, target).value)
     out = lowering.emitter.kernel(
-        packed.kernel, [*arguments, *packed.arrays], target.shape(layer.weight.shape[0])
+        packed.kernel, [*arguments, *packed.arrays], target.shape(layer.weight.shape[0]), str(call.attrs["name"])
     )
-    _note(lowering, call, layer, packed, choice.format, choice.speedup, choice.why, target)
+    work = count_work(layer, packed, lowering.context.isa, x.geometry, target)
+    _note(lowering, call, layer, packed, choice, work, target)
     return Columns(out, target, layer.weight.shape[0], out_shape, tokens)
 
 
@@ -136,8 +138,10 @@ def _row_layer(
     arguments: list[relax.Expr | np.ndarray] = [lowering.plain(call.args[0])]
     if layer.residual:
         arguments.append(lowering.plain(call.args[3]))
-    out = lowering.emitter.kernel(packed.kernel, [*arguments, *packed.arrays], out_shape)
-    _note(lowering, call, layer, packed, choice.format, choice.speedup, choice.why, None)
+    name = str(call.attrs["name"])
+    out = lowering.emitter.kernel(packed.kernel, [*arguments, *packed.arrays], out_shape, name)
+    work = count_work(layer, packed, lowering.context.isa, None, None, prod(out_shape[:-1]))
+    _note(lowering, call, layer, packed, choice, work, None)
     return out
 
 
@@ -174,28 +178,25 @@ def _single_pixels(
 
     x = rows_of(call.args[0], x_shape[1])
     residual = [rows_of(call.args[3], out_shape[1])] if layer.residual else []
-    shape = (out_shape[0], out_shape[1])
+    shape, name, isa = (out_shape[0], out_shape[1]), str(call.attrs["name"]), lowering.context.isa
+    geometry: Geometry | None = None
     arguments: list[relax.Expr | np.ndarray]
     if x_shape[0] * 2 <= emitter.lanes:
-        choice = choose_format(
-            lowering.context.plan, str(call.attrs["name"]), linear, None, None, lowering.context.isa
-        )
-        packed = pack_rows(linear, x_shape[0], 2, choice.format == "unstructured", lowering.context.isa)
+        choice = choose_format(lowering.context.plan, name, linear, None, None, isa)
+        packed = pack_rows(linear, x_shape[0], 2, choice.format == "unstructured", isa)
         arguments = [x, *residual, *packed.arrays]
-        out = emitter.kernel(packed.kernel, arguments, shape)
-        geometry = None
+        out = emitter.kernel(packed.kernel, arguments, shape, name)
     else:
         geometry = token_geometry((x_shape[0], x_shape[1]), emitter.lanes)
         columns = emitter.token_columns(x)
-        choice = choose_format(
-            lowering.context.plan, str(call.attrs["name"]), linear, geometry, geometry, lowering.context.isa
-        )
+        choice = choose_format(lowering.context.plan, name, linear, geometry, geometry, isa)
         pack = pack_sparse if choice.format == "unstructured" else pack_dense
-        packed = pack(linear, geometry, geometry, lowering.context.isa)
+        packed = pack(linear, geometry, geometry, isa)
         arguments = [columns.value, *(emitter.token_columns(r).value for r in residual), *packed.arrays]
-        value = emitter.kernel(packed.kernel, arguments, geometry.shape(out_shape[1]))
+        value = emitter.kernel(packed.kernel, arguments, geometry.shape(out_shape[1]), name)
         out = emitter.plain(Columns(value, geometry, out_shape[1], shape, True))
-    _note(lowering, call, linear, packed, choice.format, choice.speedup, choice.why, geometry)
+    work = count_work(linear, packed, isa, geometry, geometry, x_shape[0])
+    _note(lowering, call, linear, packed, choice, work, geometry)
     return emitter.emit(relax.op.reshape(out, out_shape))
 
 
@@ -237,8 +238,8 @@ def _subsample(lowering: Lowering, x: Columns, window: Window, out_shape: tuple[
 
 
 def _note(
-    lowering: Lowering, call: relax.Call, layer: Convolution, packed: PackedLayer, format_: str,
-    speedup: float, why: str, target: Geometry | None,
+    lowering: Lowering, call: relax.Call, layer: Convolution, packed: PackedLayer, choice: Choice,
+    work: LayerWork, target: Geometry | None,
 ) -> None:  # fmt: skip
     kind, shape = describe_layer(call, layer, target)
     lowering.context.plan.layers.append(
@@ -247,12 +248,13 @@ def _note(
             kind=kind,
             shape=shape,
             density=float(np.count_nonzero(layer.weight) / max(1, layer.weight.size)),
-            format=format_,
+            format=choice.format,
             kernel=packed.kernel.symbol(lowering.context.isa),
             bytes_dense=layer.weight.nbytes,
             bytes_packed=packed.nbytes,
-            speedup_estimate=round(speedup, 2),
-            why=why,
+            speedup_estimate=round(choice.speedup, 2),
+            why=choice.why,
+            work=work,
         )
     )
 

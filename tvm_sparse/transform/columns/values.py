@@ -15,6 +15,7 @@ from tvm_sparse.plan.pack_moves import pack_move
 from tvm_sparse.plan.pack_plain import Strides, pack_from_columns, pack_to_columns
 
 from ..context import CompileContext, Kernel
+from ..number_calls import call_of
 from ..ops import static_shape
 
 
@@ -78,12 +79,16 @@ class Emitter:
         return self.builder.emit(expression)
 
     def kernel(
-        self, kernel: Kernel, arguments: Sequence[relax.Expr | np.ndarray], shape: Sequence[int]
+        self,
+        kernel: Kernel,
+        arguments: Sequence[relax.Expr | np.ndarray],
+        shape: Sequence[int],
+        layer: str | None = None,
     ) -> relax.Var:
-        """Call a kernel that writes one float32 tensor."""
+        """Call a kernel that writes one float32 tensor; the call carries the name of the plan's layer."""
         values = [relax.const(a) if isinstance(a, np.ndarray) else a for a in arguments]
         out = relax.TensorType(tuple(shape), "float32")
-        return self.emit(relax.call_dps_packed(self.context.use(kernel), values, out_ty=out))
+        return self.emit(relax.call_dps_packed(call_of(self.context.use(kernel), layer), values, out_ty=out))
 
     def image_columns(self, value: relax.Expr) -> Columns:
         """Bring ``[N, C, H, W]`` to columns."""
@@ -191,18 +196,14 @@ class Emitter:
         return self.kernel(packed.kernel, [columns.value, *packed.arrays], columns.shape)
 
 
-# Utilisation of the lanes that makes up for cutting tokens at other places than sequences end.
-_FLAT_GAIN = 1.25
-
-
 def token_geometry(shape: Sequence[int], lanes: int) -> Geometry:
     """Geometry of ``[..., C]``.
 
-    Four axes are images with the channels last, three are sequences, two are one sequence. Sequences so short that
-    they leave lanes empty are joined.
+    Four axes are images with the channels last, three are sequences, two are one sequence. Sequences that do not fill
+    a vector are joined.
     """
     if len(shape) >= 4:
         return choose_geometry(prod(shape[:-3]), shape[-3], shape[-2], lanes)
-    geometry = choose_geometry(prod(shape[:-2]), 1, shape[-2], lanes)
-    joined = choose_geometry(1, 1, prod(shape[:-1]), lanes)
-    return joined if joined.utilisation > _FLAT_GAIN * geometry.utilisation else geometry
+    if len(shape) == 3 and shape[1] < lanes:
+        return choose_geometry(1, 1, shape[0] * shape[1], lanes)
+    return choose_geometry(prod(shape[:-2]), 1, shape[-2], lanes)

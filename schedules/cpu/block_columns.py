@@ -1,0 +1,209 @@
+"""Block-sparse convolutions and linear layers over columns: a register tile of a few rows x a few vectors.
+
+For each block of R rows, the vectors of its input channel are loaded once and multiplied with one weight of each row:
+the multiply-add units bound this kernel, not the loads that bound the unstructured one. Blocks of one row and several
+channels save offsets only. Strips of rows come grouped by their count of blocks (see
+:mod:`tvm_sparse.sparsity.formats.blocks`), so that the loops' ends are predicted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm.script.ir_builder import tirx as T
+from tvm.tirx import PrimFunc
+
+from tvm_sparse.sparsity.formats.blocks import strip_sizes
+
+from .driver import DRIVER_FIELDS, HALO_FIELDS, Block, emit_tasks
+from .epilogue import emit_activation
+from .ir import Flat, Register, TableReader, as_long, broadcast, build_function, prefetch, registers
+from .isa import Isa
+from .lanes import can_spread, load_quad, spread
+
+FIELDS = (*DRIVER_FIELDS, *HALO_FIELDS, "rows", "group", "group_pointers", "prefetch", "spread")
+
+# Entries of a group: first strip, strips, first offset, first value, blocks of a strip.
+GROUP = 5
+
+
+def block_pieces(isa: Isa, rows: int, vectors: int) -> list[range]:
+    """Cut the vectors of a tile into nearly equal pieces whose sums, weights and vectors fit the registers."""
+    if rows == 1:
+        return [range(vectors)]
+    # Beside the sums, either the vectors or the weights of a step stay in registers, the others come one by one.
+    size = max(s for s in range(1, vectors + 1) if s == 1 or rows * s + min(rows, s) + 1 <= isa.registers)
+    count = -(-vectors // size)
+    bounds = [vectors * i // count for i in range(count + 1)]
+    return [range(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+
+
+@dataclass(frozen=True)
+class BlockColumnsKernel:
+    """A kernel of the family.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Rows and channels of a block.
+    tile, halo, activation, residual
+        As in :class:`.sparse_columns.SparseColumns`.
+    """
+
+    shape: tuple[int, int]
+    tile: tuple[int, int]
+    halo: bool
+    activation: str = "clip"
+    residual: bool = False
+
+    @property
+    def shared_argument(self) -> int | None:
+        """Position of the argument that the output may overwrite: the residual is read before any sum is stored."""
+        return 1 if self.residual else None
+
+    def symbol(self, isa: Isa) -> str:
+        """Name of the compiled function."""
+        source = "window" if self.halo else "panel"
+        residual = "_residual" if self.residual else ""
+        return (
+            f"tvm_sparse_block{self.shape[0]}x{self.shape[1]}_columns_{source}_{self.tile[0]}x{self.tile[1]}"
+            f"_{self.activation}{residual}_{isa.name}"
+        )
+
+    def build(self, isa: Isa) -> PrimFunc:
+        """Build the kernel: ``(x[, residual], values, offsets, numbers, table, y)``."""
+        arguments = [("x", 4, "float32"), ("residual", 4, "float32")][: 2 if self.residual else 1]
+        arguments += [
+            ("values", 1, "float32"),
+            ("offsets", 1, "uint16"),
+            ("numbers", 1, "float32"),
+            ("table", 1, "int32"),
+            ("y", 4, "float32"),
+        ]
+        return build_function(self.symbol(isa), arguments, isa.lanes, lambda *flats: _Emitter(self, isa, *flats).emit())
+
+
+class _Emitter:
+    """Emits the body of one kernel."""
+
+    def __init__(self, kernel: BlockColumnsKernel, isa: Isa, source: Flat, *rest: Flat) -> None:
+        self.kernel, self.isa, self.lanes = kernel, isa, isa.lanes
+        self.source = source
+        self.residual = rest[0] if kernel.residual else None
+        self.values, self.offsets, self.numbers, table, self.output = rest[-5:]
+        self.table = TableReader(table, FIELDS)
+
+    def emit(self) -> None:
+        """Emit the loops over tasks and K-blocks, and the work of each."""
+        emit_tasks(self.isa, self.table, self.source, self.kernel.halo, self.kernel.tile, self._strips)
+
+    def _strips(self, block: Block) -> None:
+        """Loops over sizes of strips, pieces of the tile, groups and strips."""
+        table, sizes = self.table, strip_sizes(self.kernel.shape[0])
+        vectors, width = self.kernel.tile[0] * self.kernel.tile[1], self.kernel.shape[1]
+        indices = []
+        if width == 4 and can_spread(self.isa, vectors):
+            indices = [T.bind(table.vector("spread", i * self.lanes)) for i in range(width)]
+        first_pointer = block.index * len(sizes)
+        first_of_block = T.bind(table.at("group", table.at("group_pointers", first_pointer) * GROUP))
+        for number, size in enumerate(sizes):
+            begin = T.bind(table.at("group_pointers", first_pointer + number))
+            groups = T.bind(table.at("group_pointers", first_pointer + number + 1) - begin)
+            # A piece's activations stay in the first-level cache while the weights of all strips stream by.
+            for piece in block_pieces(self.isa, size, vectors):
+                with T.serial(0, groups) as group:
+                    entry = T.bind((begin + group) * GROUP)
+                    first, offset, value, count = (T.bind(table.at("group", entry + i)) for i in (0, 2, 3, 4))
+                    with T.serial(0, table.at("group", entry + 1)) as strip:
+                        row = T.bind(table.at("rows", first + strip))
+                        if not self.kernel.halo and piece.start == 0:
+                            self._prefetch(block, first - first_of_block + strip)
+                        # Positions are 64 bit, so that constant distances fold into the addresses.
+                        at = T.bind(as_long(offset + strip * count))
+                        weights_at = T.bind(as_long(value + strip * count * (size * width)))
+                        self._strip(block, row, at, weights_at, count, size, piece, indices)
+
+    def _prefetch(self, block: Block, number) -> None:
+        """The next block's activations follow this block's in memory: each strip fetches some lines of them."""
+        table = self.table
+        lines = T.bind(table.at("prefetch", block.index))
+        with T.If(lines > 0):
+            with T.Then():
+                distance = table.at("block", block.index * 4 + 1) * table.scalar("input_channel")
+                ahead = T.bind(as_long(block.base) + as_long(distance))
+                with T.serial(0, lines) as line:
+                    prefetch(block.source, ahead + as_long((number * lines + line) * 16))
+
+    def _strip(self, block: Block, row, at, weights_at, count, size: int, piece: range, indices: list) -> None:
+        """Emit one strip on one piece: start, blocks, then each row's end."""
+        lanes, channels = self.lanes, self.table.scalar("channels_out")
+        accumulators = [registers(len(piece), lanes) for _ in range(size)]
+        for i, row_registers in enumerate(accumulators):
+            start = T.bind(broadcast(self.numbers[row + i + channels * (1 - block.first)], lanes))
+            for accumulator in row_registers:
+                accumulator.set(start)
+        base, width = as_long(block.base), self.kernel.shape[1]
+        stride = T.bind(as_long(self.table.scalar("buffer_channel" if self.kernel.halo else "input_channel")))
+        with T.serial(0, as_long(count)) as k:
+            origin = T.bind(base + as_long(self.offsets[at + k]))
+            weights = T.bind(weights_at + k * (size * width))
+            quad = T.bind(load_quad(self.isa, self.values, weights)) if indices else None
+            for channel in range(width):
+                shifts = [self._shift(block, origin + stride * channel if channel else origin, s) for s in piece]
+                if quad is not None:
+                    spread_weights = [T.bind(spread(self.isa, quad, indices[channel]))]
+                    self._multiply(block, accumulators, shifts, spread_weights)
+                else:
+                    scalars = [self.values[weights + (channel * size + i)] for i in range(size)]
+                    self._multiply(block, accumulators, shifts, [broadcast(w, lanes) for w in scalars])
+        for i, row_registers in enumerate(accumulators):
+            self._finish(block, row_registers, row + i, piece)
+
+    def _shift(self, block: Block, origin, vector: int):
+        column, r = divmod(vector, self.kernel.tile[0])
+        return origin + r * self.lanes if column == 0 else origin + (as_long(block.pitch) * column + r * self.lanes)
+
+    def _multiply(self, block: Block, accumulators: list[list[Register]], shifts: list, weights: list) -> None:
+        """Add one channel: each vector is loaded once, and each weight; the fewer ones are loaded first."""
+        if len(weights) == 1:
+            for accumulator, shift in zip(accumulators[0], shifts, strict=True):
+                accumulator.set(accumulator.value + weights[0] * block.source.load_vector(shift))
+        elif len(weights) <= len(shifts):
+            bound = [T.bind(weight) for weight in weights]
+            for s, shift in enumerate(shifts):
+                vector = T.bind(block.source.load_vector(shift))
+                for row, weight in zip(accumulators, bound, strict=True):
+                    row[s].set(row[s].value + weight * vector)
+        else:
+            vectors = [T.bind(block.source.load_vector(shift)) for shift in shifts]
+            for row, weight in zip(accumulators, weights, strict=True):
+                value = T.bind(weight)
+                for accumulator, vector in zip(row, vectors, strict=True):
+                    accumulator.set(accumulator.value + value * vector)
+
+    def _finish(self, block: Block, accumulators: list[Register], row, piece: range) -> None:
+        """Emit the end of one row: earlier sums, residual, activation, store."""
+        lanes, output = self.lanes, self.output
+        channels, stride = self.table.scalar("channels_out"), self.table.scalar("output_channel")
+        y = T.bind(as_long(block.output + row * stride + piece.start * lanes))
+
+        def add(source: Flat) -> None:
+            for s, accumulator in enumerate(accumulators):
+                accumulator.set(accumulator.value + source.load_vector(y + s * lanes))
+
+        with T.If(block.first == 0):
+            with T.Then():
+                add(output)
+        if self.residual is not None:
+            with T.If(block.first == 1):
+                with T.Then():
+                    add(self.residual)
+        with T.If(block.last == 1):
+            with T.Then():
+                for accumulator in accumulators:
+                    value = emit_activation(
+                        self.kernel.activation, accumulator.value, self.numbers, channels, row, lanes
+                    )
+                    accumulator.set(value)
+        for s, accumulator in enumerate(accumulators):
+            output.store_vector(y + s * lanes, accumulator.value)

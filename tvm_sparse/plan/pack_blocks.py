@@ -1,0 +1,74 @@
+"""Turn a convolution with block-sparse weights into a kernel and its arrays, in columns."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tvm_sparse.layout.geometry import Geometry
+from tvm_sparse.layout.table import pack_table
+from tvm_sparse.schedules.cpu import block_columns
+from tvm_sparse.schedules.cpu.driver import BUFFER_ELEMENTS
+from tvm_sparse.schedules.cpu.epilogue import epilogue_array
+from tvm_sparse.schedules.cpu.isa import Isa
+from tvm_sparse.sparsity.formats.blocks import BlockColumns, strip_sizes
+
+from .layer import Convolution, PackedLayer
+from .pack_columns import count_chunks, even_block, fits_cache, prefetch_lines
+from .places import MAX_PART, Places
+
+# Vectors of a register tile of four rows, where panels are read in place.
+_PART = {16: 3, 32: 6}
+# Share of the first-level cache that a K-block fills: a vector serves several rows, so some may come from further away.
+_BLOCK_SHARE = 4.0
+
+
+def pack_blocks(
+    layer: Convolution, source: Geometry, target: Geometry, isa: Isa, shape: tuple[int, int] = (4, 1)
+) -> PackedLayer:
+    """Pack a layer in blocks.
+
+    Parameters
+    ----------
+    layer : Convolution
+        The layer.
+    source, target : Geometry
+        Geometry of its input and output.
+    isa : Isa
+        Instruction set.
+    shape : tuple of int
+        Output channels and input channels of a block. Where the input channels are no whole number of blocks, or a
+        block's windows exceed the buffer, blocks have a single weight.
+    """
+    rows, per_group = layer.weight.shape[:2]
+    part = MAX_PART if shape[0] == 1 else _PART[isa.registers]
+    places = Places.plan(layer, source, target, part, isa)
+    taps = tuple(int(t) for t in places.taps.reshape(-1))
+    limit = (65535 - max(taps)) // places.channel_stride + 1
+    if places.program is not None:
+        limit = min(limit, BUFFER_ELEMENTS // places.channel_stride)
+    if per_group % shape[1] or limit < shape[1]:
+        shape = (1, 1)
+    width, share = shape[1], 1.0 if shape[0] == 1 else _BLOCK_SHARE
+    ideal = int(share * isa.l1_bytes) // (4 * places.touched * width)
+    block = width * even_block(per_group // width, ideal, limit // width)
+    chunks = count_chunks(source.batch * places.stripes, layer, block, places.row_bytes(target), isa)
+    packed = BlockColumns(shape, places.channel_stride, taps, block, layer.groups, chunks).pack(
+        layer.weight.reshape(rows, per_group, -1)
+    )
+    kernel = block_columns.BlockColumnsKernel(
+        shape, places.tile, places.program is not None, layer.activation.epilogue, layer.residual
+    )
+    cached = fits_cache(layer, source, isa)
+    table = pack_table(
+        block_columns.FIELDS,
+        {
+            **places.table(layer, source, target, packed["block"], packed["block_pointers"]),
+            "rows": packed["rows"],
+            "group": packed["group"],
+            "group_pointers": packed["group_pointers"],
+            "prefetch": prefetch_lines(packed, len(strip_sizes(shape[0])), places.channel_stride, cached),
+            "spread": np.repeat(np.arange(4), isa.lanes),
+        },
+    )
+    numbers = epilogue_array(layer.bias, layer.activation, layer.slopes)
+    return PackedLayer(kernel, (packed["values"], packed["offsets"], numbers, table))

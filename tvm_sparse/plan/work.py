@@ -1,0 +1,206 @@
+"""What a layer's kernel does in one call: multiply-adds, loads, bytes between the levels of memory.
+
+Each count is the least that the kernel can do with the packed layer, so that the time at full speed (the roof that a
+profile compares with) is a lower bound.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from tvm_sparse.layout.geometry import Geometry
+from tvm_sparse.layout.table import TableValues
+from tvm_sparse.schedules.cpu import dense_columns, linear_rows, sparse_columns
+from tvm_sparse.schedules.cpu.isa import Isa
+from tvm_sparse.schedules.cpu.lanes import can_spread
+from tvm_sparse.schedules.cpu.tile import pieces, row_sizes
+
+from .layer import Convolution, PackedLayer
+
+# A tensor that fills more of the second-level cache is not there any more when the next layer reads it.
+_RESIDENT_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class LayerWork:
+    """Work of one call.
+
+    Parameters
+    ----------
+    macs : int
+        Multiply-adds of nonzero weights with pixels (or rows) of the tensors; padding counts as pixels.
+    lane_macs : int
+        Multiply-adds that the kernel executes, in all lanes of its vectors.
+    utilisation : float
+        Share of lanes whose result is used.
+    loaded : int
+        Bytes of the vector loads of the inner loops; a broadcast takes a load port like a vector and counts as one.
+    l2_read, l2_written : int
+        Bytes that pass from the second-level cache to the first and back.
+    memory_read, memory_written : int
+        Bytes that pass from beyond the second-level cache and back.
+    read, written : int
+        Bytes of the activations and weights, and of the output, each once.
+    """
+
+    macs: int
+    lane_macs: int
+    utilisation: float
+    loaded: int
+    l2_read: int
+    l2_written: int
+    memory_read: int
+    memory_written: int
+    read: int
+    written: int
+
+
+@dataclass(frozen=True)
+class _Kernel:
+    """Counts that depend on the kernel; fields as in :class:`LayerWork`."""
+
+    lane_macs: int
+    utilisation: float
+    loaded: int
+    l2_read: int
+    l2_written: int
+    weight_bytes: int
+    weight_passes: int
+
+
+def count_work(
+    layer: Convolution, packed: PackedLayer, isa: Isa, source: Geometry | None, target: Geometry | None, rows: int = 0
+) -> LayerWork:
+    """Count the work of a layer.
+
+    Parameters
+    ----------
+    layer : Convolution
+        The layer.
+    packed : PackedLayer
+        Its kernel and arrays.
+    isa : Isa
+        Instruction set.
+    source, target : Geometry or None
+        Geometry of its input and output; None for plain rows.
+    rows : int
+        Number of plain rows.
+    """
+    outputs, channels = layer.weight.shape[0], layer.weight.shape[1] * layer.groups
+    nonzeros = int(np.count_nonzero(layer.weight))
+    if source is None or target is None:
+        counts = _count_rows(packed, isa, nonzeros, outputs, rows)
+        pixels, input_bytes, output_bytes = rows, 4 * rows * channels, 4 * rows * outputs
+    else:
+        count = _count_dense if isinstance(packed.kernel, dense_columns.DenseColumnsKernel) else _count_sparse
+        counts = count(layer, packed, isa, target, nonzeros)
+        pixels = target.batch * target.pixels
+        input_bytes, output_bytes = 4 * prod(source.shape(channels)), 4 * prod(target.shape(outputs))
+    tensors = [input_bytes, *([output_bytes] if layer.residual else [])]
+    resident = _RESIDENT_SHARE * isa.l2_bytes
+    streams = counts.weight_passes if counts.weight_bytes > isa.l2_bytes else 1
+    return LayerWork(
+        macs=nonzeros * pixels,
+        lane_macs=counts.lane_macs,
+        utilisation=round(counts.utilisation, 4),
+        loaded=counts.loaded,
+        l2_read=counts.l2_read,
+        l2_written=counts.l2_written,
+        memory_read=counts.weight_bytes * streams + sum(n for n in tensors if n > resident),
+        memory_written=output_bytes if output_bytes > resident else 0,
+        read=sum(tensors) + counts.weight_bytes,
+        written=output_bytes,
+    )
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """The loops that the column kernels share, from a layer's table."""
+
+    passes: int  # stripes of all images: each reads the weights
+    tiles: int
+    vectors: int  # of a tile
+    lane_bytes: int  # of one vector
+    input_bytes: int  # that all blocks of all passes read
+    window_bytes: int  # that all blocks build
+    sums_bytes: int  # of the partial sums that later blocks read and write again
+
+    @staticmethod
+    def of(kernel: object, fields: tuple[str, ...], array: np.ndarray, isa: Isa) -> _Frame:
+        table = TableValues(fields, array)
+        chunks, stripes = table.scalar("chunks"), table.scalar("stripes")
+        passes = table.scalar("tasks") // chunks
+        per_stripe = table.array("tile_pointers", stripes + 1)[-1] / stripes
+        blocks = table.array("block", 4 * int(table.array("block_pointers", chunks + 1)[-1])).reshape(-1, 4)
+        vectors, lane_bytes = prod(kernel.tile), 4 * isa.lanes  # type: ignore[attr-defined]
+        tiles = round(passes * per_stripe)
+        channels = int(blocks[:, 1].sum())
+        window_bytes = passes * channels * 4 * table.scalar("buffer_channel") if kernel.halo else 0  # type: ignore
+        later = int((blocks[:, 2] == 0).sum())
+        return _Frame(
+            passes=passes,
+            tiles=tiles,
+            vectors=vectors,
+            lane_bytes=lane_bytes,
+            input_bytes=window_bytes or tiles * channels * vectors * lane_bytes,
+            window_bytes=window_bytes,
+            sums_bytes=later * table.scalar("channels_out") // chunks * tiles * vectors * lane_bytes,
+        )
+
+
+def _count_sparse(
+    layer: Convolution, packed: PackedLayer, isa: Isa, target: Geometry, nonzeros: int
+) -> _Kernel:
+    values, offsets, _, table = packed.arrays
+    frame = _Frame.of(packed.kernel, sparse_columns.FIELDS, table, isa)
+    # Weights spread from a register are loaded four at a time.
+    weight_loads = 0.25 if can_spread(isa, frame.vectors) else 1.0
+    inner = round(nonzeros * frame.tiles * (frame.vectors + weight_loads) * frame.lane_bytes)
+    weights = values.nbytes + offsets.nbytes
+    return _in_columns(layer, frame, isa, target, nonzeros, inner, weights, frame.passes)
+
+
+def _count_dense(layer: Convolution, packed: PackedLayer, isa: Isa, target: Geometry, _nonzeros: int) -> _Kernel:
+    frame = _Frame.of(packed.kernel, dense_columns.FIELDS, packed.arrays[-1], isa)
+    rows = min(row_sizes(isa, frame.vectors)[0], layer.weight.shape[0] // layer.groups)
+    parts = len(pieces(isa, rows, frame.vectors))
+    steps = layer.weight.size / rows * frame.tiles
+    inner = round(steps * (frame.vectors + rows * parts) * frame.lane_bytes)
+    weights = packed.arrays[0].nbytes
+    return _in_columns(layer, frame, isa, target, layer.weight.size, inner, weights, frame.passes * parts)
+
+
+def _in_columns(
+    layer: Convolution, frame: _Frame, isa: Isa, target: Geometry, weights: int, inner: int, weight_bytes: int,
+    passes: int,
+) -> _Kernel:  # fmt: skip
+    output = layer.weight.shape[0] * frame.tiles * frame.vectors * frame.lane_bytes
+    extra = frame.sums_bytes + (output if layer.residual else 0)
+    # Few weights stay in the first-level cache.
+    streams = passes if weight_bytes > isa.l1_bytes // 2 else 1
+    return _Kernel(
+        lane_macs=weights * frame.tiles * frame.vectors * isa.lanes,
+        utilisation=target.utilisation,
+        loaded=inner + extra + frame.window_bytes,
+        l2_read=frame.input_bytes + weight_bytes * streams + extra,
+        l2_written=output + frame.sums_bytes,
+        weight_bytes=weight_bytes,
+        weight_passes=passes,
+    )
+
+
+def _count_rows(packed: PackedLayer, isa: Isa, nonzeros: int, outputs: int, rows: int) -> _Kernel:
+    values = packed.arrays[0]
+    if isinstance(packed.kernel, linear_rows.SparseRows):
+        # Scalar code, which multiplies in one lane: a column and an input for each value.
+        weights = values.nbytes + packed.arrays[1].nbytes
+        lane_macs, utilisation = nonzeros * rows * isa.lanes, 1 / isa.lanes
+        loaded = 2 * lane_macs * 4
+    else:
+        weights, width = values.nbytes, linear_rows.STRIP_VECTORS * isa.lanes
+        lane_macs, utilisation = values.size * rows, outputs / (-(-outputs // width) * width)
+        loaded = round(4 * lane_macs * (1 + 1 / linear_rows.STRIP_VECTORS))
+    return _Kernel(lane_macs, utilisation, loaded, weights * rows, 4 * outputs * rows, weights, rows)

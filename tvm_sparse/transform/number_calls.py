@@ -1,0 +1,56 @@
+"""NumberCalls: tell the plan which call of a kernel is which layer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import tvm
+from tvm import relax
+
+from tvm_sparse.plan.plan import Plan
+
+_LAYER = "layer"
+
+
+def call_of(symbol: str, layer: str | None) -> relax.ExternFunc:
+    """The kernel as an operator of a call, marked with the layer that it computes."""
+    function = relax.ExternFunc(symbol)
+    return function if layer is None else function.with_attr(_LAYER, layer)
+
+
+@tvm.transform.module_pass(opt_level=0, name="NumberCalls")
+class NumberCalls:
+    """Number the calls of each kernel in the order of a run and note the numbers in the plan's layers.
+
+    A kernel serves many layers, and a profile knows calls only by their kernel. It runs last, when dead calls are gone
+    and no call moves any more.
+
+    Parameters
+    ----------
+    plan : Plan
+        Its layers receive their ``call``; None where no call is left.
+    """
+
+    def __init__(self, plan: Plan):
+        self.plan = plan
+
+    def transform_module(self, module: tvm.IRModule, _context: Any) -> tvm.IRModule:
+        """Read the calls of "main"; the module stays as it is."""
+        seen: Counter[str] = Counter()
+        numbers: dict[str, int] = {}
+
+        def visit(expression: Any) -> None:
+            if not isinstance(expression, relax.Call) or not isinstance(expression.op, relax.ExternFunc):
+                return
+            symbol, attrs = str(expression.op.global_symbol), expression.op.attrs
+            if attrs is not None and _LAYER in attrs:
+                numbers[str(attrs[_LAYER])] = seen[symbol]
+            seen[symbol] += 1
+
+        for block in module["main"].body.blocks:
+            for binding in block.bindings:
+                visit(binding.value)
+        for layer in self.plan.layers:
+            layer.call = numbers.get(layer.name)
+        return module
