@@ -37,13 +37,16 @@ def draw(profile: LayerProfile, title: str, path: Path) -> None:
     x = np.array([min(*intensities, 1.0) / 2, max(*intensities, 100.0) * 2])
     if profile.roofs:
         _draw_roofs(axes, profile.roofs, x)
+    best = sum(layer.best_ms for layer in layers) or 1.0
     for layer in layers:
         axes.scatter(
-            layer.intensity, layer.gflops, s=20 + 1500 * layer.ms / (profile.total_ms or 1.0),
+            layer.intensity, layer.gflops, s=20 + 1500 * layer.best_ms / best,
             color=COLOURS[layer.bound or "FMA"], marker=MARKERS.get(layer.format, "D"),
             alpha=0.7, edgecolors="white", linewidths=0.5,
         )  # fmt: skip
-    for layer in sorted(layers, key=lambda layer: -layer.ms)[:_NAMED]:
+    # One of each kind and shape: the others lie beside it.
+    distinct = {(layer.kind, layer.shape): layer for layer in sorted(layers, key=lambda layer: layer.best_ms)}
+    for layer in sorted(distinct.values(), key=lambda layer: -layer.best_ms)[:_NAMED]:
         share = f" {layer.share_of_roof:.0%}" if layer.share_of_roof else ""
         _write(axes, f"{layer.name}{share}", (layer.intensity or 1.0, layer.gflops or 1.0), "black", (6, 4), 7)
     for name in {layer.format: None for layer in layers}:
@@ -52,7 +55,7 @@ def draw(profile: LayerProfile, title: str, path: Path) -> None:
         if any(layer.bound == bound for layer in layers):
             axes.scatter([], [], color=COLOURS[bound], label=f"bound by {bound}")
     axes.set(
-        title=f"{title}: {profile.run_ms:.2f} ms a run",
+        title=f"{title}: layers {best:.2f} ms, the fastest call of each",
         xlabel="operations on nonzero weights for each byte of tensors and weights, read or written once",
         ylabel="GF/s on nonzero weights",
         xlim=tuple(x),

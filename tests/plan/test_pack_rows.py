@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from tvm_sparse.schedules.cpu import linear_rows
-from tvm_sparse.schedules.cpu.epilogue import Activation
-from tvm_sparse.schedules.cpu.isa import AVX2, AVX512, GENERIC
 
 from tests.plan.columns_in_numpy import Table, activate
 from tests.sparsity.weights import pruned
 from tvm_sparse.layout.halo import Window
 from tvm_sparse.plan.layer import Convolution, PackedLayer
 from tvm_sparse.plan.pack_rows import pack_rows
+from tvm_sparse.schedules.cpu import linear_rows
+from tvm_sparse.schedules.cpu.epilogue import Activation
+from tvm_sparse.schedules.cpu.isa import AVX2, AVX512, GENERIC
 
 FINITE = ("random", "zero", "dense", "one full row", "one nonzero", "empty rows")
 SIZES = st.sampled_from([1, 2, 5, 7, 31, 64, 130])

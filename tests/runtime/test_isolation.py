@@ -14,13 +14,13 @@ import tvm_sparse
 RUN = """
 import sys
 import numpy as np
-from tvm_sparse.runtime import load
+from tvm_sparse.runtime import layer_profile, load
 from tvm_sparse.runtime.arrays import fill_inputs
 module = load(sys.argv[1])
 outputs = module.run(fill_inputs(module.inputs, seed=3))
 np.savez(sys.argv[2], **outputs)
 module.benchmark(number=1)
-module.profile(repeat=1)
+layer_profile(module.profile(repeat=1), module.metadata.get("plan", {}).get("layers", [])).to_json()
 loaded = sorted({name.split(".")[0] for name in sys.modules} & {"tvm", "onnx", "torch", "onnxslim", "rich"})
 assert not loaded, loaded
 maps = open("/proc/self/maps").read()

@@ -3,9 +3,9 @@ import pytest
 import tvm
 from tvm import tirx
 from tvm.script import tirx as T
-from tvm_sparse.schedules.cpu import math
 
 from tests.schedules.cpu.compiled import WIDEST, target_of
+from tvm_sparse.schedules.cpu import math
 from tvm_sparse.transform.fast_math import FastMath, replace_calls
 
 X = tirx.Var("x", "float32")

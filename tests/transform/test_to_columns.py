@@ -174,8 +174,15 @@ def test_images_of_one_pixel_are_rows():
     np.testing.assert_allclose(got, outputs(before, arrays)[0], rtol=1e-5, atol=1e-5)
 
 
+def blocks(rows, *shape):
+    """A weight of which a fifth of the blocks of rows is kept."""
+    keep = np.random.default_rng(0).random((shape[0] // rows, *shape[1:])) < 0.2
+    return random(*shape) * keep.repeat(rows, 0).astype("float32")
+
+
 WIDE = (1, 32, 9, 7)
 PRUNED = {
+    "blocks": (lambda x: conv(x, blocks(4, 32, 32, 3, 3)), "block 4x1"),
     "pruned": (lambda x: conv(x, sparse(32, 32, 3, 3)), "unstructured"),
     "dense": (lambda x: conv(x, random(32, 32, 3, 3)), "dense"),
     "little pruned": (lambda x: conv(x, sparse(32, 32, 3, 3, zeros=0.4)), "dense"),
@@ -189,7 +196,7 @@ def test_format_follows_the_zeros(name):
     after, context = lowered([WIDE], body)
     (layer,) = context.plan.layers
     assert layer.format == want and layer.name == "conv0" and layer.shape.endswith("@9x7")
-    kernel = "DenseColumnsKernel" if want == "dense" else "SparseColumns"
+    kernel = {"dense": "DenseColumnsKernel", "block 4x1": "BlockColumnsKernel"}.get(want, "SparseColumns")
     assert steps(after, context) == ["ToColumns", kernel, "ToImages"]
     assert layer.kernel in context.kernels and layer.bytes_dense > 0 and layer.bytes_packed > 0
     assert 0.05 < layer.density <= 1
@@ -200,12 +207,23 @@ OVERRULED = [
     ("pruned", Plan(threshold=0.95), "DenseColumnsKernel"),
     ("pruned", Plan(overrides={"conv0": "dense"}), "DenseColumnsKernel"),
     ("dense", Plan(overrides={"conv0": "unstructured"}), "SparseColumns"),
+    ("pruned", Plan(overrides={"conv0": "block 1x4"}), "BlockColumnsKernel"),
+    ("blocks", Plan(sparse_format="unstructured"), "SparseColumns"),
 ]
 
 
 @pytest.mark.parametrize("name, plan, kernel", OVERRULED, ids=str)
 def test_plan_has_the_last_word(name, plan, kernel):
     assert steps(*lowered([WIDE], PRUNED[name][0], plan))[1] == kernel
+
+
+def test_blocks_compute_what_the_weights_say():
+    before = module([WIDE, WIDE], lambda x, y: OP.add(conv(x, blocks(4, 32, 32, 3, 3)), y))
+    arrays = arrays_for(before)
+    context = context_for(WIDEST)
+    (got,) = run_module(before, context, arrays)
+    assert context.plan.layers[0].format == "block 4x1"
+    np.testing.assert_allclose(got, outputs(before, arrays)[0], rtol=1e-5, atol=1e-5)
 
 
 def test_two_handlers_for_one_operator_are_refused():

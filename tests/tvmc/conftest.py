@@ -24,6 +24,19 @@ LAYERS = [
         "bytes_packed": 9000,
         "speedup_estimate": 4.25,
         "why": "90% zeros",
+        "call": 0,
+        "work": {
+            "macs": 5000,
+            "lane_macs": 8000,
+            "utilisation": 0.625,
+            "loaded": 40000,
+            "l2_read": 800,
+            "l2_written": 400,
+            "memory_read": 100,
+            "memory_written": 0,
+            "read": 700,
+            "written": 400,
+        },
     },
     {
         "name": "fc",
@@ -36,6 +49,8 @@ LAYERS = [
         "bytes_packed": 2048000,
         "speedup_estimate": 1.0,
         "why": "0% zeros, below the threshold of 50%",
+        "call": None,
+        "work": None,
     },
 ]
 

@@ -14,6 +14,7 @@ DEFAULTS = {
     "sparsity": "auto",
     "sparsity_threshold": 0.5,
     "sparse_format": "auto",
+    "block_shape": "auto",
     "opt_level": 3,
     "disabled_passes": (),
     "pass_config": {},
@@ -62,6 +63,10 @@ def test_defaults(tvmc, compiled, model, tmp_path):
         (["--sparsity", "off"], {"sparsity": "off"}),
         (["--sparsity-threshold", "0.8"], {"sparsity_threshold": 0.8}),
         (["--sparse-format", "unstructured"], {"sparse_format": "unstructured"}),
+        (
+            ["--sparse-format", "block", "--block-shape", "4x1"],
+            {"sparse_format": "block", "block_shape": "4x1"},
+        ),
         (["--num-threads", "2"], {"num_threads": 2}),
         (["--output", "other.tar"], {"output": "other.tar"}),
         (["-f", "so"], {}),
@@ -91,7 +96,7 @@ def test_prints_arguments_first_and_layers_last(tvmc, compiled, model):
     _, out, err = tvmc("compile", model, "--sparsity", "off", "--input-shapes", "x:[1,3]")
     lines = out.splitlines()
     assert lines[0] == "tvmc compile"
-    shown = dict(line.split(maxsplit=1) for line in lines[1:9] if line.startswith("  "))
+    shown = dict(line.split(maxsplit=1) for line in lines[1:10] if line.startswith("  "))
     assert shown["model"] == str(model) and shown["sparsity"] == "off" and shown["input_shapes"] == "x:[1,3]"
     assert shown["target"] == "llvm for the CPU of this machine"
     conv = next(line for line in lines if line.startswith("conv1"))

@@ -80,7 +80,7 @@ def test_compile_and_run(tvmc, network):
         layers = json.load(file)["layers"]
     assert len(layers) == 3
     for layer in layers:
-        (row,) = (line.split() for line in out.splitlines() if line.startswith(layer["name"] + " "))
+        (row,) = (line for line in out.splitlines() if line.startswith(layer["name"] + " "))
         assert layer["format"] in row and f"{layer['density']:.1%}" in row
     x = np.random.default_rng(1).standard_normal((1, 8, 12, 12)).astype("float32")
     np.savez("in.npz", x=x)
@@ -88,8 +88,11 @@ def test_compile_and_run(tvmc, network):
     assert code == 0, err
     assert "threads  1" in out and "y: float32[1, 24]" in out and "Execution time summary" in out
     close(np.load("out.npz")["output_0"], expected(network, x))
-    # Each layer's time is named.
-    assert all(any(line.startswith(layer["name"]) for line in out.splitlines()) for layer in layers)
+    # Each layer's time is named, and compared with the roof that binds it.
+    for layer in layers:
+        (row,) = (line.split() for line in out.splitlines() if line.startswith(layer["name"] + " "))
+        assert row[-2] in ("FMA", "L1", "L2", "L3", "DRAM") and row[-1].endswith("%")
+    assert "roofs of 1 thread: FMA" in out
     command = [sys.executable, "-m", "tvm_sparse.runtime", "net.tar", "-i", "in.npz", "-o", "again.npz"]
     subprocess.run(command, check=True)
     np.testing.assert_array_equal(np.load("again.npz")["output_0"], np.load("out.npz")["output_0"])

@@ -233,6 +233,28 @@ def _used(count: int, stride: int, taps: int, dilation: int) -> tuple[np.ndarray
     return used, place
 
 
+def lane_index(lane: np.ndarray, taken: np.ndarray) -> tuple[int, ...]:
+    """Index that merges lanes of a source into a vector.
+
+    Parameters
+    ----------
+    lane : numpy.ndarray
+        Lane of the source for each lane of the result, ``[lanes]``.
+    taken : numpy.ndarray
+        Whether the result takes it, bool ``[lanes]``; other lanes stay.
+
+    Returns
+    -------
+    tuple of int
+        What :func:`tvm_sparse.schedules.cpu.lanes.merge_lanes` takes as index.
+    """
+    lanes = len(lane)
+    return tuple(
+        (_TAKE | (lanes + int(source)) if take else keep)
+        for keep, (source, take) in enumerate(zip(lane, taken, strict=True))
+    )
+
+
 class _Operations:
     """Collects the operations of all stripes, by kind.
 
@@ -351,10 +373,7 @@ class _Operations:
         return out
 
     def _index(self, lane: np.ndarray, mine: np.ndarray) -> int:
-        key = tuple(
-            (_TAKE | (self.lanes + int(source)) if take else keep)
-            for keep, (source, take) in enumerate(zip(lane, mine, strict=True))
-        )
+        key = lane_index(lane, mine)
         if key not in self._known:
             self._known[key] = len(self.indices)
             self.indices.append(key)

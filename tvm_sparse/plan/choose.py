@@ -7,11 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from tvm_sparse.layout.geometry import Geometry
+from tvm_sparse.schedules.cpu.block_columns import block_pieces
 from tvm_sparse.schedules.cpu.isa import Isa
+from tvm_sparse.sparsity.formats.blocks import count_blocks
 
 from .layer import Convolution
+from .pack_blocks import BLOCK_SHARE, block_part, block_rows
 from .places import part_size
-from .plan import DEPTHWISE, Plan
+from .plan import BLOCK_SHAPES, DEPTHWISE, Plan
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Choice:
     Parameters
     ----------
     format : str
-        ``"dense"``, ``"unstructured"`` or ``"depthwise"``.
+        ``"dense"``, ``"unstructured"``, ``"depthwise"``, or ``"block 4x1"`` (or another shape).
     speedup : float
         Estimated cycles of the dense kernel over those of the chosen one.
     why : str
@@ -58,24 +61,83 @@ def choose_format(
         return Choice(DEPTHWISE, 1.0, "one input channel a group: every weight is used as it is")
     # Not 1 - density: a layer that has exactly the threshold's share must not miss it by rounding.
     zeros = (layer.weight.size - np.count_nonzero(layer.weight)) / max(1, layer.weight.size)
-    speedup = dense_cycles(layer, target, isa) / sparse_cycles(layer, source, target, isa)
+    dense = dense_cycles(layer, source, target, isa)
+    if override == "dense":
+        return Choice("dense", 1.0, "asked for by the plan")
     if override != "auto":
-        return Choice(override, speedup if override != "dense" else 1.0, "asked for by the plan")
+        kind, _, shape = override.partition(" ")
+        format_, cycles = _cheapest(layer, source, target, isa, kind, shape or plan.block_shape)
+        return Choice(format_, dense / cycles, "asked for by the plan")
     if plan.sparsity == "off":
         return Choice("dense", 1.0, "sparsity is off")
     if zeros < plan.threshold:
         return Choice("dense", 1.0, f"{zeros:.0%} zeros, below the threshold of {plan.threshold:.0%}")
-    if plan.sparse_format == "dense" or speedup <= 1:
-        return Choice("dense", 1.0, f"sparse would run at {speedup:.2f} times the dense speed")
-    return Choice("unstructured", speedup, f"{zeros:.0%} zeros")
+    if plan.sparse_format == "dense":
+        return Choice("dense", 1.0, "the only format asked for")
+    format_, cycles = _cheapest(layer, source, target, isa, plan.sparse_format, plan.block_shape)
+    if cycles >= dense:
+        return Choice("dense", 1.0, f"sparse would run at {dense / cycles:.2f} times the dense speed")
+    return Choice(format_, dense / cycles, f"{zeros:.0%} zeros")
 
 
-def dense_cycles(layer: Convolution, target: Geometry | None, isa: Isa) -> float:
+def _cheapest(
+    layer: Convolution, source: Geometry | None, target: Geometry | None, isa: Isa, kind: str, shape: str
+) -> tuple[str, float]:
+    """The sparse format of a kind (``"auto"``: of any) with the fewest cycles."""
+    costs = estimate_formats(layer, source, target, isa)
+    plain = {"unstructured": costs["unstructured"]}
+    blocks = {n: c for n, c in costs.items() if n.startswith("block") and shape in ("auto", n.partition(" ")[2])}
+    # A few plain rows have no kernel for blocks, and some channels are no whole number of blocks.
+    wanted = {"auto": {**plain, **blocks}, "block": blocks, "unstructured": plain}[kind] or plain
+    # Blocks must win clearly: where they do not, they mostly store zeros.
+    return min(wanted.items(), key=lambda item: item[1] * (1.1 if item[0].startswith("block") else 1.0))
+
+
+def estimate_formats(
+    layer: Convolution, source: Geometry | None, target: Geometry | None, isa: Isa
+) -> dict[str, float]:
+    """Estimated cycles of every format that a layer can have, per panel (or plain row)."""
+    costs = {
+        "dense": dense_cycles(layer, source, target, isa),
+        "unstructured": sparse_cycles(layer, source, target, isa),
+    }
+    if source is not None and target is not None:
+        for shape in BLOCK_SHAPES:
+            rows, channels = parse_shape(shape)
+            if layer.weight.shape[1] % channels == 0:
+                costs[f"block {shape}"] = block_cycles(layer, (rows, channels), source, target, isa)
+    return costs
+
+
+def parse_shape(shape: str) -> tuple[int, int]:
+    """Rows and channels of ``"4x1"``."""
+    rows, channels = shape.split("x")
+    return int(rows), int(channels)
+
+
+def window_cycles(layer: Convolution, source: Geometry, target: Geometry) -> float:
+    """Estimated cycles to build the windows of one panel; none where panels are read in place."""
+    if layer.pointwise and source == target:
+        return 0.0
+    window = layer.window
+    extent = [
+        (target.tile[i] - 1) * window.stride[i] + (window.kernel[i] - 1) * window.dilation[i] + 1 for i in range(2)
+    ]
+    return _WINDOW_CYCLES * extent[0] * extent[1] * layer.weight.shape[1] * layer.groups
+
+
+# Measured: of a vector of a window; of windows that the nonzeros of a kernel read; over what the units could do.
+_WINDOW_CYCLES = 4.5
+_SPARSE_WINDOWS = 1.2
+_DENSE_LOSS, _BLOCK_LOSS = 1.09, 1.1
+
+
+def dense_cycles(layer: Convolution, source: Geometry | None, target: Geometry | None, isa: Isa) -> float:
     """Estimated cycles of the dense kernel, per panel (or plain row)."""
-    if target is None:
+    if target is None or source is None:
         # Bound by reading the weights from memory, 8 bytes a cycle.
         return layer.weight.nbytes / 8
-    return layer.weight.size * target.vectors / 2 * 1.15
+    return layer.weight.size * target.vectors / 2 * _DENSE_LOSS + window_cycles(layer, source, target)
 
 
 def sparse_cycles(layer: Convolution, source: Geometry | None, target: Geometry | None, isa: Isa) -> float:
@@ -96,4 +158,36 @@ def sparse_cycles(layer: Convolution, source: Geometry | None, target: Geometry 
     blocks = max(1.0, touched / isa.l1_bytes) if layer.groups == 1 else 1.0
     # Each row of a block starts, adds earlier sums and stores.
     per_row = blocks * (2.5 * vectors + 14)
-    return parts * (nonzeros * per_nonzero + layer.weight.shape[0] * per_row)
+    windows = window_cycles(layer, source, target)
+    if windows:
+        per_nonzero *= _SPARSE_WINDOWS
+    return parts * (nonzeros * per_nonzero + layer.weight.shape[0] * per_row) + windows
+
+
+# Cycles to start and end a strip on one piece of a tile, beside what each of its vectors takes.
+_STRIP_CYCLES = 18
+
+
+def block_cycles(
+    layer: Convolution, shape: tuple[int, int], source: Geometry, target: Geometry, isa: Isa
+) -> float:
+    """Estimated cycles of the block kernel, per panel."""
+    rows, width = block_rows(shape[0], isa), shape[1]
+    if rows == 1:
+        # As the unstructured kernel with zeros that are multiplied; fewer offsets are fewer bytes from memory.
+        filled = count_blocks(layer.weight, shape) * width
+        nonzeros = int(np.count_nonzero(layer.weight))
+        return sparse_cycles(layer, source, target, isa) * (0.9 * filled / max(1, nonzeros) if filled else 1.0)
+    vectors, parts = target.vectors, 1
+    if layer.pointwise and source == target:
+        size = part_size(vectors, block_part(isa))
+        vectors, parts = size, vectors // size
+    pieces = [len(piece) for piece in block_pieces(isa, rows, vectors)]
+    # Two multiply-adds or two loads a cycle; sums wait four cycles.
+    per_block = sum(max(rows * s / 2, (rows + s + 0.5) / 2, 4.0) for s in pieces)
+    touched = layer.weight.shape[1] * 4 * target.vectors * isa.lanes
+    k_blocks = max(1.0, touched / (BLOCK_SHARE * isa.l1_bytes))
+    per_strip = k_blocks * sum(_STRIP_CYCLES + 0.75 * rows * s for s in pieces)
+    strips = layer.weight.shape[0] / rows
+    blocks = count_blocks(layer.weight, (rows, 1))
+    return parts * (blocks * per_block * _BLOCK_LOSS + strips * per_strip) + window_cycles(layer, source, target)

@@ -16,10 +16,18 @@ from .layer import Convolution, PackedLayer
 from .pack_columns import count_chunks, even_block, fits_cache, prefetch_lines
 from .places import MAX_PART, Places
 
-# Vectors of a register tile of four rows, where panels are read in place.
-_PART = {16: 3, 32: 6}
 # Share of the first-level cache that a K-block fills: a vector serves several rows, so some may come from further away.
-_BLOCK_SHARE = 4.0
+BLOCK_SHARE = 4.0
+
+
+def block_part(isa: Isa) -> int:
+    """Vectors of a register tile where panels are read in place: as many as four rows leave registers for."""
+    return 6 if isa.registers >= 32 else 3
+
+
+def block_rows(rows: int, isa: Isa) -> int:
+    """Rows of a strip: those of a block, or a half where the sums of one vector would not fit the registers."""
+    return min(rows, isa.registers // 2)
 
 
 def pack_blocks(
@@ -40,7 +48,8 @@ def pack_blocks(
         block's windows exceed the buffer, blocks have a single weight.
     """
     rows, per_group = layer.weight.shape[:2]
-    part = MAX_PART if shape[0] == 1 else _PART[isa.registers]
+    shape = (block_rows(shape[0], isa), shape[1])
+    part = MAX_PART if shape[0] == 1 else block_part(isa)
     places = Places.plan(layer, source, target, part, isa)
     taps = tuple(int(t) for t in places.taps.reshape(-1))
     limit = (65535 - max(taps)) // places.channel_stride + 1
@@ -48,7 +57,7 @@ def pack_blocks(
         limit = min(limit, BUFFER_ELEMENTS // places.channel_stride)
     if per_group % shape[1] or limit < shape[1]:
         shape = (1, 1)
-    width, share = shape[1], 1.0 if shape[0] == 1 else _BLOCK_SHARE
+    width, share = shape[1], 1.0 if shape[0] == 1 else BLOCK_SHARE
     ideal = int(share * isa.l1_bytes) // (4 * places.touched * width)
     block = width * even_block(per_group // width, ideal, limit // width)
     chunks = count_chunks(source.batch * places.stripes, layer, block, places.row_bytes(target), isa)

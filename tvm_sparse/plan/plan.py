@@ -10,11 +10,45 @@ from typing import Any
 
 from tvm_sparse.errors import TvmSparseError
 
-from .work import LayerWork
-
-FORMATS = ("auto", "dense", "unstructured")
+FORMATS = ("auto", "dense", "unstructured", "block")
+# Output channels by input channels of a block.
+BLOCK_SHAPES = ("4x1", "8x1", "16x1", "1x4")
 # Format of depth-wise layers, which a plan shows but nobody chooses.
 DEPTHWISE = "depthwise"
+
+
+@dataclass(frozen=True)
+class LayerWork:
+    """What a kernel does in one call; counted by :mod:`.work`.
+
+    Parameters
+    ----------
+    macs : int
+        Multiply-adds of nonzero weights with pixels (or rows) of the tensors; padding counts as pixels.
+    lane_macs : int
+        Multiply-adds that the kernel executes, in all lanes of its vectors.
+    utilisation : float
+        Share of lanes whose result is used.
+    loaded : int
+        Bytes of the vector loads of the inner loops; a broadcast takes a load port like a vector and counts as one.
+    l2_read, l2_written : int
+        Bytes that pass from the second-level cache to the first and back.
+    memory_read, memory_written : int
+        Bytes that pass from beyond the second-level cache and back.
+    read, written : int
+        Bytes of the activations and weights, and of the output, each once.
+    """
+
+    macs: int
+    lane_macs: int
+    utilisation: float
+    loaded: int
+    l2_read: int
+    l2_written: int
+    memory_read: int
+    memory_written: int
+    read: int
+    written: int
 
 
 @dataclass
@@ -32,7 +66,8 @@ class LayerPlan:
     density : float
         Share of weights that are not zero.
     format : str
-        ``"dense"``, ``"unstructured"``; the user's plan may also say ``"auto"``.
+        ``"dense"``, ``"unstructured"``, ``"block 4x1"`` (or another shape); the user's plan may also say ``"auto"``,
+        or ``"block"`` for the best shape.
     kernel : str
         Symbol of the kernel.
     bytes_dense, bytes_packed : int
@@ -73,6 +108,8 @@ class Plan:
         Layers with a smaller share of zeros stay dense.
     sparse_format : str
         ``"auto"`` or the one sparse format to use.
+    block_shape : str
+        ``"auto"`` or the one shape of blocks to use, of `BLOCK_SHAPES`.
     overrides : mapping of str to str
         Format by layer name, from a user's plan.
     layers : list of LayerPlan
@@ -84,6 +121,7 @@ class Plan:
     sparse_format: str = "auto"
     overrides: Mapping[str, str] = field(default_factory=dict)
     layers: list[LayerPlan] = field(default_factory=list)
+    block_shape: str = "auto"
 
     def __post_init__(self) -> None:
         if self.sparsity not in ("auto", "off"):
@@ -95,6 +133,8 @@ class Plan:
             raise TvmSparseError(
                 f"unknown sparse format {self.sparse_format!r}; on this target: {', '.join(FORMATS)}"
             )
+        if self.block_shape not in ("auto", *BLOCK_SHAPES):
+            raise TvmSparseError(f"unknown block shape {self.block_shape!r}; known: {', '.join(BLOCK_SHAPES)}")
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON values."""
@@ -102,6 +142,7 @@ class Plan:
             "sparsity": self.sparsity,
             "threshold": self.threshold,
             "sparse_format": self.sparse_format,
+            "block_shape": self.block_shape,
             "layers": [asdict(layer) for layer in self.layers],
         }
 
@@ -123,7 +164,8 @@ class Plan:
             raise TvmSparseError(f"{path} is not a plan ({error!r}); write one with --dump-plan") from error
         # What a depth-wise layer has is not chosen: such a layer is left to the compiler again.
         overrides = {name: "auto" if value == DEPTHWISE else value for name, value in formats.items()}
-        wrong = {n: f for n, f in overrides.items() if f not in FORMATS}
+        valid = [*FORMATS, *(f"block {shape}" for shape in BLOCK_SHAPES)]
+        wrong = {n: f for n, f in overrides.items() if f not in valid}
         if wrong:
             name, value = next(iter(wrong.items()))
             known = ", ".join(FORMATS)
@@ -133,6 +175,7 @@ class Plan:
             data.get("threshold", 0.5),
             data.get("sparse_format", "auto"),
             overrides,
+            block_shape=data.get("block_shape", "auto"),
         )
 
     def check_overrides(self) -> None:

@@ -6,6 +6,7 @@ profile compares with) is a lower bound.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
@@ -13,49 +14,19 @@ import numpy as np
 
 from tvm_sparse.layout.geometry import Geometry
 from tvm_sparse.layout.table import TableValues
-from tvm_sparse.schedules.cpu import dense_columns, linear_rows, sparse_columns
+from tvm_sparse.schedules.cpu import block_columns, dense_columns, linear_rows, sparse_columns
 from tvm_sparse.schedules.cpu.isa import Isa
 from tvm_sparse.schedules.cpu.lanes import can_spread
 from tvm_sparse.schedules.cpu.tile import pieces, row_sizes
+from tvm_sparse.sparsity.formats.columns import QUAD
 
 from .layer import Convolution, PackedLayer
+from .plan import LayerWork
 
 # A tensor that fills more of the second-level cache is not there any more when the next layer reads it.
 _RESIDENT_SHARE = 0.5
-
-
-@dataclass(frozen=True)
-class LayerWork:
-    """Work of one call.
-
-    Parameters
-    ----------
-    macs : int
-        Multiply-adds of nonzero weights with pixels (or rows) of the tensors; padding counts as pixels.
-    lane_macs : int
-        Multiply-adds that the kernel executes, in all lanes of its vectors.
-    utilisation : float
-        Share of lanes whose result is used.
-    loaded : int
-        Bytes of the vector loads of the inner loops; a broadcast takes a load port like a vector and counts as one.
-    l2_read, l2_written : int
-        Bytes that pass from the second-level cache to the first and back.
-    memory_read, memory_written : int
-        Bytes that pass from beyond the second-level cache and back.
-    read, written : int
-        Bytes of the activations and weights, and of the output, each once.
-    """
-
-    macs: int
-    lane_macs: int
-    utilisation: float
-    loaded: int
-    l2_read: int
-    l2_written: int
-    memory_read: int
-    memory_written: int
-    read: int
-    written: int
+# Entries at the end of a packed weight that only vector loads read.
+_PADDING = 16
 
 
 @dataclass(frozen=True)
@@ -95,10 +66,13 @@ def count_work(
         counts = _count_rows(packed, isa, nonzeros, outputs, rows)
         pixels, input_bytes, output_bytes = rows, 4 * rows * channels, 4 * rows * outputs
     else:
-        count = _count_dense if isinstance(packed.kernel, dense_columns.DenseColumnsKernel) else _count_sparse
-        counts = count(layer, packed, isa, target, nonzeros)
         pixels = target.batch * target.pixels
         input_bytes, output_bytes = 4 * prod(source.shape(channels)), 4 * prod(target.shape(outputs))
+        count = _COUNT.get(type(packed.kernel))
+        if count is None:
+            counts = _count_once(layer, packed, target, nonzeros, input_bytes)
+        else:
+            counts = count(layer, packed, isa, target, nonzeros)
     tensors = [input_bytes, *([output_bytes] if layer.residual else [])]
     resident = _RESIDENT_SHARE * isa.l2_bytes
     streams = counts.weight_passes if counts.weight_bytes > isa.l2_bytes else 1
@@ -157,7 +131,7 @@ def _count_sparse(
     values, offsets, _, table = packed.arrays
     frame = _Frame.of(packed.kernel, sparse_columns.FIELDS, table, isa)
     # Weights spread from a register are loaded four at a time.
-    weight_loads = 0.25 if can_spread(isa, frame.vectors) else 1.0
+    weight_loads = 1 / QUAD if can_spread(isa, frame.vectors) else 1.0
     inner = round(nonzeros * frame.tiles * (frame.vectors + weight_loads) * frame.lane_bytes)
     weights = values.nbytes + offsets.nbytes
     return _in_columns(layer, frame, isa, target, nonzeros, inner, weights, frame.passes)
@@ -171,6 +145,20 @@ def _count_dense(layer: Convolution, packed: PackedLayer, isa: Isa, target: Geom
     inner = round(steps * (frame.vectors + rows * parts) * frame.lane_bytes)
     weights = packed.arrays[0].nbytes
     return _in_columns(layer, frame, isa, target, layer.weight.size, inner, weights, frame.passes * parts)
+
+
+def _count_blocks(layer: Convolution, packed: PackedLayer, isa: Isa, target: Geometry, _nonzeros: int) -> _Kernel:
+    values, offsets, _, table = packed.arrays
+    frame = _Frame.of(packed.kernel, block_columns.FIELDS, table, isa)
+    rows, width = packed.kernel.shape
+    parts = len(block_columns.block_pieces(isa, rows, frame.vectors))
+    stored = values.size - _PADDING
+    spread = rows == 1 and width == QUAD and can_spread(isa, frame.vectors)
+    weight_loads = 1 / QUAD if spread else rows * parts
+    inner = round(stored / rows * frame.tiles * (frame.vectors + weight_loads) * frame.lane_bytes)
+    return _in_columns(
+        layer, frame, isa, target, stored, inner, values.nbytes + offsets.nbytes, frame.passes * parts
+    )
 
 
 def _in_columns(
@@ -190,6 +178,22 @@ def _in_columns(
         weight_bytes=weight_bytes,
         weight_passes=passes,
     )
+
+
+def _count_once(
+    layer: Convolution, packed: PackedLayer, target: Geometry, nonzeros: int, input_bytes: int
+) -> _Kernel:
+    """A kernel that loads each vector of its tensors once, such as a depth-wise one that keeps them in registers."""
+    lanes, output = prod(target.shape(1)), 4 * prod(target.shape(layer.weight.shape[0]))
+    reads, weights = input_bytes + (output if layer.residual else 0), packed.arrays[0].nbytes
+    return _Kernel(nonzeros * lanes, target.utilisation, reads, reads + weights, output, weights, 1)
+
+
+_COUNT: dict[type, Callable[[Convolution, PackedLayer, Isa, Geometry, int], _Kernel]] = {
+    sparse_columns.SparseColumns: _count_sparse,
+    dense_columns.DenseColumnsKernel: _count_dense,
+    block_columns.BlockColumnsKernel: _count_blocks,
+}
 
 
 def _count_rows(packed: PackedLayer, isa: Isa, nonzeros: int, outputs: int, rows: int) -> _Kernel:

@@ -11,8 +11,9 @@ import tvm
 from tvm import relax
 
 from tvm_sparse.layout.geometry import Geometry, choose_geometry
-from tvm_sparse.plan.choose import dense_cycles, sparse_cycles
+from tvm_sparse.plan.choose import dense_cycles, estimate_formats, parse_shape, sparse_cycles
 from tvm_sparse.plan.layer import Convolution
+from tvm_sparse.sparsity.formats.blocks import count_blocks
 from tvm_sparse.sparsity.structure import measure_structure
 
 from .columns.layers import describe_layer, layer_of
@@ -60,15 +61,23 @@ def _describe(call: relax.Call, context: CompileContext, what_if: Sequence[float
     structure = measure_structure(layer.weight)
 
     def speedup(candidate: Convolution) -> float:
-        dense = dense_cycles(candidate, target, context.isa)
+        dense = dense_cycles(candidate, source, target, context.isa)
         return round(dense / sparse_cycles(candidate, source, target, context.isa), 2)
 
     speedups = {}
     if not layer.depthwise:
-        speedups["as is"] = max(1.0, speedup(layer))
+        costs = estimate_formats(layer, source, target, context.isa)
+        speedups["as is"] = round(costs["dense"] / min(costs.values()), 2)
         for zeros in what_if:
             speedups[f"at {zeros:.0%}"] = max(1.0, speedup(_pruned(layer, zeros)))
     nonzeros = int(np.count_nonzero(layer.weight))
+    sizes = {"dense": layer.weight.nbytes, "unstructured": nonzeros * _BYTES_PER_NONZERO}
+    if structure.name.endswith(" blocks"):
+        shape_name = structure.name.partition(" ")[0]
+        rows, channels = parse_shape(shape_name)
+        # Of each block one offset.
+        bytes_per_block = 4 * rows * channels + _BYTES_PER_NONZERO - 4
+        sizes[f"block {shape_name}"] = count_blocks(layer.weight, (rows, channels)) * bytes_per_block
     return {
         "name": str(call.attrs["name"]),
         "kind": kind,
@@ -77,7 +86,7 @@ def _describe(call: relax.Call, context: CompileContext, what_if: Sequence[float
         "structure": structure.name,
         "bytes_dense": layer.weight.nbytes,
         "speedup": speedups,
-        "bytes_by_format": {"dense": layer.weight.nbytes, "unstructured": nonzeros * _BYTES_PER_NONZERO},
+        "bytes_by_format": sizes,
     }
 
 

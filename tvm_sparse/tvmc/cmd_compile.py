@@ -12,7 +12,7 @@ from typing import Any
 
 import tvm_sparse
 from tvm_sparse.errors import TvmSparseError
-from tvm_sparse.plan.plan import FORMATS
+from tvm_sparse.plan.plan import BLOCK_SHAPES, FORMATS
 from tvm_sparse.runtime.files import writable_target
 from tvm_sparse.tvmc import texts
 from tvm_sparse.tvmc.arguments import add_model_arguments, check_input_file, comma_list, positive_int, share
@@ -68,6 +68,7 @@ def add_compile_parser(subparsers: argparse._SubParsersAction) -> None:
         "--sparsity-threshold", type=share, default=0.5, metavar="SHARE", help=texts.SPARSITY_THRESHOLD
     )
     parser.add_argument("--sparse-format", choices=FORMATS, default="auto", help=texts.SPARSE_FORMAT)
+    parser.add_argument("--block-shape", choices=("auto", *BLOCK_SHAPES), default="auto", help=texts.BLOCK_SHAPE)
     parser.add_argument("--dump-plan", metavar="PATH", help=texts.DUMP_PLAN)
     parser.add_argument("--num-threads", type=positive_int, metavar="N", help=texts.COMPILE_NUM_THREADS)
     add_target_arguments(parser)
@@ -118,6 +119,7 @@ def compile_options(args: argparse.Namespace) -> dict[str, Any]:
         "sparsity": sparsity,
         "sparsity_threshold": args.sparsity_threshold,
         "sparse_format": args.sparse_format,
+        "block_shape": args.block_shape,
         "opt_level": args.opt_level,
         "disabled_passes": args.disabled_pass,
         "pass_config": dict(args.pass_config),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from tvm import tirx
 from tvm.ir import Expr, TensorLoad
@@ -123,17 +124,47 @@ def tile_width(extent: int, isa: Isa, vectors: int) -> int:
     return best
 
 
-def tile_start(tile: Expr, width: int, extent: int) -> Expr:
-    """First element of a tile; the last tile ends at the extent and may overlap the one before."""
-    if width == extent:
-        return const(0)
-    start = tile * const(width)
-    return start if extent % width == 0 else tirx.Min(start, const(extent - width))
+@dataclass(frozen=True)
+class Tiles:
+    """Tiles of one width along an axis: the first starts at `first`, the last one ends at or before `stop`."""
+
+    first: int
+    count: int
+    width: int
+    stop: int
+
+    def start(self, tile: Expr) -> Expr:
+        """First element of a tile; a last tile that would reach beyond `stop` ends there, over its predecessor."""
+        if self.count == 1:
+            return const(self.first)
+        start = tile * const(self.width) + const(self.first) if self.first else tile * const(self.width)
+        whole = self.first + self.count * self.width <= self.stop
+        return start if whole else tirx.Min(start, const(self.stop - self.width))
 
 
-def tiles(extent: int, width: int) -> int:
-    """Number of tiles that cover an extent."""
-    return -(-extent // width)
+def tiles(extent: int, width: int, overlap: bool = True) -> list[Tiles]:
+    """Tiles that cover an extent.
+
+    Parameters
+    ----------
+    extent : int
+        Extent of the axis.
+    width : int
+        What `tile_width` chose.
+    overlap : bool
+        Whether elements may be computed twice; otherwise the rest becomes a narrower tile. TVM lets a buffer take the
+        place of one that is read for the last time with the same index: computed twice, an element would then be
+        computed from its own result.
+
+    Returns
+    -------
+    list of Tiles
+        One entry, or two.
+    """
+    whole, left = divmod(extent, width)
+    if overlap or not left:
+        return [Tiles(0, -(-extent // width), width, extent)]
+    return [Tiles(0, whole, width, whole * width), Tiles(whole * width, 1, left, extent)]
 
 
 def stage_strided(value: Expr, lane: Var, width: int, isa: Isa) -> Expr:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from math import prod
 
@@ -19,11 +19,23 @@ from tvm.script.ir_builder import tirx as T
 from tvm.tirx import Var
 
 from ..isa import Isa
-from .emit import MIN_PARALLEL_WORK, alloc, build, local_buffer, nested, stage_strided, tile_start, tile_width, tiles
+from .emit import MIN_PARALLEL_WORK, Tiles, alloc, build, local_buffer, nested, stage_strided, tile_width, tiles
 from .flat import accesses, flat_index, flatten, fuse_adjacent, linear, offset_of
-from .groups import Group, fuse_shared, make_groups
+from .groups import Group, Shared, fuse_shared, make_groups
 from .inline import cost, inline
-from .nest import Axis, Program, Stage, Store, const, make_load, replace_loads, shape_of, substitute, volume
+from .nest import (
+    Axis,
+    Program,
+    Stage,
+    Store,
+    const,
+    make_load,
+    replace_loads,
+    shape_of,
+    stage_loads,
+    substitute,
+    volume,
+)
 from .reduce import combination, horizontal
 from .segments import cut
 
@@ -59,7 +71,7 @@ def tiled(program: Program, isa: Isa) -> tirx.PrimFunc | None:
         groups = make_groups(program)
     private = [buffer for group in groups for buffer in group.private]
     outer = _flat_locals(groups, [buffer for buffer in program.locals if buffer not in private])
-    emitters = [GroupEmitter(group, isa) for group in groups]
+    emitters = [GroupEmitter(group, isa, outer) for group in groups]
 
     def emit() -> None:
         for buffer in outer:
@@ -96,24 +108,20 @@ def _flat_locals(groups: list[Group], buffers: list[Var]) -> list[Var]:
 
 @dataclass
 class Lane:
-    """A vector axis: its variable in a stage, extent, the tile's width and start."""
+    """A vector axis at one tile: its variable in a stage, the tile's width and start."""
 
     var: Var
-    extent: int
     width: int
     start: Expr
 
-    def tile(self, index: Expr) -> Lane:
-        """The lane at the tile with an index."""
-        return Lane(self.var, self.extent, self.width, tile_start(index, self.width, self.extent))
-
 
 class GroupEmitter:
-    """Writes the loops of one group."""
+    """Writes the loops of one group; `outer` are the intermediates that it shares with other groups."""
 
-    def __init__(self, group: Group, isa: Isa) -> None:
+    def __init__(self, group: Group, isa: Isa, outer: Collection[Var] = ()) -> None:
         self.group = group
         self.isa = isa
+        self.outer = outer
         fuse_shared(group)
         for index, stage in enumerate(group.stages):
             fuse_adjacent(stage, [axis.var for axis in group.own_axes(index)])
@@ -182,6 +190,19 @@ class GroupEmitter:
                     store.indices = [self._local_index(store.buffer, store.indices)]
                     store.buffer = self.locals[store.buffer]
 
+    def _renew_locals(self) -> None:
+        """Other buffers in place of the private ones: each may be allocated in one place only."""
+        fresh = {old: local_buffer(*shape_of(old), str(old.dtype), old.name) for old in self.locals.values()}
+        self.locals = {buffer: fresh[old] for buffer, old in self.locals.items()}
+
+        def load(old: TensorLoad) -> Expr:
+            return make_load(fresh[old.source], old.indices) if old.source in fresh else old
+
+        for stage in self.group.stages:
+            stage.rewrite(lambda expr: replace_loads(expr, load))
+            for store in [*stage.stores, *stage.init]:
+                store.buffer = fresh.get(store.buffer, store.buffer)
+
     def _local_index(self, buffer: Var, indices: list[Expr]) -> Expr:
         total: Expr = const(0)
         dropped = self.group.dropped[buffer]
@@ -205,19 +226,28 @@ class GroupEmitter:
         """Write the group's loops into the current IRBuilder."""
         group = self.group
         others = [s for i, s in enumerate(group.shared) if i != self.lane_axis]
-        extents = [shared.extent for shared in others]
-        if self.lane_axis is not None:
-            extents.append(tiles(group.shared[self.lane_axis].extent, self.lane_width))
+        if self.lane_axis is None:
+            self._nest(others, None)
+            return
+        overlap = not any(_may_overwrite(stage, self.outer) for stage in group.stages)
+        first, *rest = tiles(group.shared[self.lane_axis].extent, self.lane_width, overlap)
+        self._nest(others, first)
+        for part in rest:
+            self._renew_locals()
+            self._nest(others, part)
+
+    def _nest(self, others: list[Shared], lanes: Tiles | None) -> None:
+        """The loops over shared axes and all stages within; `lanes` are the tiles of a shared vector axis."""
+        extents = [shared.extent for shared in others] + ([lanes.count] if lanes else [])
         with nested(extents, parallel=self.work >= MIN_PARALLEL_WORK) as indices:
             for buffer in self.locals.values():
                 alloc(buffer)
-            for number, stage in enumerate(group.stages):
+            for number, stage in enumerate(self.group.stages):
                 mapping = {s.vars[number]: index for s, index in zip(others, indices, strict=False)}
                 lane = None
-                if self.lane_axis is not None:
-                    shared = group.shared[self.lane_axis]
-                    start = tile_start(indices[-1], self.lane_width, shared.extent)
-                    lane = Lane(shared.vars[number], shared.extent, self.lane_width, start)
+                if lanes is not None:
+                    var = self.group.shared[self.lane_axis].vars[number]
+                    lane = Lane(var, lanes.width, lanes.start(indices[-1]))
                 self._stage(number, stage, mapping, lane)
 
     def _stage(self, number: int, stage: Stage, mapping: dict[Var, Expr], lane: Lane | None) -> None:
@@ -237,18 +267,20 @@ class GroupEmitter:
         rest = [a for a in axes if a is not axis]
         with nested([a.extent for a in rest]) as indices:
             inner = {**mapping, **dict(zip([a.var for a in rest], indices, strict=True))}
-            with self._tile_loop(stage, axis, lane) as tile:
-                self._vector_stores(stage.stores, inner, tile)
+            self._for_tiles(stage, axis, lane, lambda tile: self._vector_stores(stage.stores, inner, tile))
 
-    @contextlib.contextmanager
-    def _tile_loop(self, stage: Stage, axis: Axis | None, lane: Lane | None) -> Iterator[Lane | None]:
-        """The loop over tiles of a stage's own vector axis; the given lane where that is shared already."""
+    def _for_tiles(
+        self, stage: Stage, axis: Axis | None, lane: Lane | None, body: Callable[[Lane | None], None]
+    ) -> None:
+        """Loops over tiles of a stage's own vector axis; the given lane where that is shared already."""
         if axis is None:
-            yield lane
+            body(lane)
             return
         width = tile_width(axis.extent, self.isa, self._vectors(stage))
-        with nested([tiles(axis.extent, width)]) as (index,):
-            yield Lane(axis.var, axis.extent, width, tile_start(index, width, axis.extent))
+        overlap = not _may_overwrite(stage, [*self.outer, *self.locals.values()])
+        for part in tiles(axis.extent, width, overlap):
+            with nested([part.count]) as (index,):
+                body(Lane(axis.var, part.width, part.start(index)))
 
     def _vector_stores(self, stores: list[Store], mapping: dict[Var, Expr], lane: Lane | None) -> None:
         """Stores for all lanes of a tile."""
@@ -280,8 +312,7 @@ class GroupEmitter:
             if along is not None:
                 self._reduce_along(stage, reduced, along, inner)
             else:
-                with self._tile_loop(stage, axis, lane) as tile:
-                    self._reduce_lanes(stage, reduced, inner, tile)
+                self._for_tiles(stage, axis, lane, lambda tile: self._reduce_lanes(stage, reduced, inner, tile))
 
     def _reduce_lanes(
         self, stage: Stage, reduced: list[Axis], mapping: dict[Var, Expr], lane: Lane | None
@@ -322,19 +353,19 @@ class GroupEmitter:
             alloc(buffer)
         identity = {s.buffer: s.value for s in stage.init}
         start = [Store(sums[s.buffer], [self.lane_index], substitute(s.value, mapping)) for s in stage.init]
-        self._vector_stores(start, mapping, Lane(along.var, width, width, const(0)))
+        self._vector_stores(start, mapping, Lane(along.var, width, const(0)))
         full, left = divmod(along.extent, width)
         with nested([a.extent for a in reduced]) as indices:
             inner = {**mapping, **dict(zip([a.var for a in reduced], indices, strict=True))}
             with nested([full]) as (tile,):
-                lane = Lane(along.var, along.extent, width, tile * const(width))
+                lane = Lane(along.var, width, tile * const(width))
                 self._vector_stores(
                     [Store(sums[s.buffer], [self.lane_index], _own_loads(s.value, sums, self.lane_index))
                      for s in stage.stores], inner, lane,
                 )
             if left:
                 # The rest once more as a whole tile that ends at the extent, its first elements masked.
-                lane = Lane(along.var, along.extent, width, const(along.extent - width))
+                lane = Lane(along.var, width, const(along.extent - width))
                 masked = []
                 for store in stage.stores:
                     combine, element = combination(store)
@@ -346,6 +377,13 @@ class GroupEmitter:
             combine, _ = combination(store)
             total = horizontal(sums[store.buffer], width, combine)
             T.buffer_store(store.buffer, total, [substitute(i, mapping) for i in store.indices])
+
+
+def _may_overwrite(stage: Stage, scratch: Collection[Var]) -> bool:
+    """Whether a stage writes scratch from scratch: from itself, or from a buffer whose place it may be given."""
+    written = {store.buffer for store in stage.stores}
+    read = {load.source for load in stage_loads(stage)} - (written if stage.is_reduction else set())
+    return bool(written & set(scratch)) and bool(read & set(scratch))
 
 
 @contextlib.contextmanager

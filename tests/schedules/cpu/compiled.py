@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import tvm
 from tvm.support import cc
-from tvm_sparse.schedules.cpu.isa import Isa
 
 from tvm_sparse.build.kernel_cache import kernel_objects
 from tvm_sparse.build.target import make_target
 from tvm_sparse.plan.layer import PackedLayer
 from tvm_sparse.runtime.host import cpu_features, machine
+from tvm_sparse.schedules.cpu.isa import Isa
 
 # One target per instruction set that kernels know.
 TARGETS = {

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from tvm_sparse.schedules.cpu.epilogue import Activation
 
 from tvm_sparse.layout.geometry import Geometry
 from tvm_sparse.layout.halo import Window
 from tvm_sparse.plan.layer import Convolution, PackedLayer
+from tvm_sparse.schedules.cpu.epilogue import Activation
 
 from .compiled import call_layer, isa_of
 from .reference import activate, assert_within, convolution_bound, convolve

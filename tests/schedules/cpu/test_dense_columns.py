@@ -1,10 +1,10 @@
 """Dense convolutions over columns, against numpy."""
 
 import pytest
-from tvm_sparse.schedules.cpu.epilogue import Activation
 
 from tvm_sparse.layout.halo import Window
 from tvm_sparse.plan.pack_columns import pack_dense
+from tvm_sparse.schedules.cpu.epilogue import Activation
 
 from .compiled import WIDEST, every_isa
 from .convolutions import CASES, POINTWISE, Case, check, with_image

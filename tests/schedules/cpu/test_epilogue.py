@@ -4,13 +4,13 @@ from itertools import product
 
 import numpy as np
 import pytest
-from tvm_sparse.schedules.cpu.epilogue import KINDS, Activation, epilogue_array
 
 from tvm_sparse.layout.geometry import Geometry
 from tvm_sparse.layout.halo import Window
 from tvm_sparse.plan.layer import Convolution
 from tvm_sparse.plan.pack_columns import pack_dense, pack_sparse
 from tvm_sparse.plan.pack_rows import pack_rows
+from tvm_sparse.schedules.cpu.epilogue import KINDS, Activation, epilogue_array
 
 from .compiled import RUNNABLE, WIDEST, call_layer, isa_of
 from .reference import activate

@@ -5,14 +5,14 @@ import re
 import pytest
 import tvm
 from tvm import relax
-from tvm_sparse.schedules.cpu.dense_columns import DenseColumnsKernel
-from tvm_sparse.schedules.cpu.isa import Isa
-from tvm_sparse.schedules.cpu.pool_columns import MaxPoolColumns
-from tvm_sparse.schedules.cpu.sparse_columns import SparseColumns
 
 from tests.transform.canonicalize.helpers import constant, module, random
 from tvm_sparse.build.target import make_target
 from tvm_sparse.plan.plan import Plan
+from tvm_sparse.schedules.cpu.dense_columns import DenseColumnsKernel
+from tvm_sparse.schedules.cpu.isa import Isa
+from tvm_sparse.schedules.cpu.pool_columns import MaxPoolColumns
+from tvm_sparse.schedules.cpu.sparse_columns import SparseColumns
 from tvm_sparse.transform.context import CompileContext
 from tvm_sparse.transform.pipeline import run_phases
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from tvm_sparse.schedules.cpu.epilogue import Activation
 
 from tvm_sparse.layout.halo import Window
 from tvm_sparse.plan.layer import Convolution
 from tvm_sparse.plan.pack_rows import pack_rows
+from tvm_sparse.schedules.cpu.epilogue import Activation
 
 from .compiled import WIDEST, call_layer, every_isa, isa_of
 from .convolutions import IDENTITY, ZEROS, Case, weights

@@ -8,6 +8,7 @@ import tvm
 from scipy.special import erf, expit
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
+
 from tvm_sparse.schedules.cpu import math
 
 from .compiled import RUNNABLE, WIDEST, every_isa, isa_of, target_of

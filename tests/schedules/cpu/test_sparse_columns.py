@@ -1,10 +1,10 @@
 """Unstructured sparse convolutions over columns, against numpy."""
 
 import pytest
-from tvm_sparse.schedules.cpu.epilogue import Activation
 
 from tvm_sparse.layout.halo import Window
 from tvm_sparse.plan.pack_columns import pack_sparse
+from tvm_sparse.schedules.cpu.epilogue import Activation
 
 from .compiled import WIDEST, every_isa
 from .convolutions import CASES, POINTWISE, ZEROS, Case, check, with_image

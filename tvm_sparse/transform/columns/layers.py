@@ -12,10 +12,10 @@ from tvm_sparse.layout.geometry import Geometry, choose_geometry
 from tvm_sparse.layout.halo import Window, halo_program
 from tvm_sparse.plan.choose import Choice, choose_format
 from tvm_sparse.plan.layer import Convolution, PackedLayer
-from tvm_sparse.plan.pack_columns import pack_dense, pack_sparse
+from tvm_sparse.plan.pack import pack_layer
 from tvm_sparse.plan.pack_rows import pack_rows
-from tvm_sparse.plan.plan import LayerPlan
-from tvm_sparse.plan.work import LayerWork, count_work
+from tvm_sparse.plan.plan import LayerPlan, LayerWork
+from tvm_sparse.plan.work import count_work
 from tvm_sparse.schedules.cpu.epilogue import Activation
 
 from ..graph import constant
@@ -97,9 +97,6 @@ def layer_of(call: relax.Call) -> Convolution:
     return Convolution(weight, bias, window, groups, activation, slopes, bool(has_residual))
 
 
-_PACKERS = {"dense": pack_dense, "unstructured": pack_sparse, "depthwise": pack_sparse}
-
-
 def _with_window(layer: Convolution, window: Window) -> Convolution:
     return Convolution(
         layer.weight, layer.bias, window, layer.groups, layer.activation, layer.slopes, layer.residual
@@ -112,7 +109,7 @@ def _column_layer(
 ) -> Columns:  # fmt: skip
     plan = lowering.context.plan
     choice = choose_format(plan, str(call.attrs["name"]), layer, x.geometry, target, lowering.context.isa)
-    packed = _PACKERS[choice.format](layer, x.geometry, target, lowering.context.isa)
+    packed = pack_layer(choice.format, layer, x.geometry, target, lowering.context.isa)
     arguments: list[relax.Expr | np.ndarray] = [x.value]
     if layer.residual:
         other = call.args[3]
@@ -190,8 +187,7 @@ def _single_pixels(
         geometry = token_geometry((x_shape[0], x_shape[1]), emitter.lanes)
         columns = emitter.token_columns(x)
         choice = choose_format(lowering.context.plan, name, linear, geometry, geometry, isa)
-        pack = pack_sparse if choice.format == "unstructured" else pack_dense
-        packed = pack(linear, geometry, geometry, isa)
+        packed = pack_layer(choice.format, linear, geometry, geometry, isa)
         arguments = [columns.value, *(emitter.token_columns(r).value for r in residual), *packed.arrays]
         value = emitter.kernel(packed.kernel, arguments, geometry.shape(out_shape[1]), name)
         out = emitter.plain(Columns(value, geometry, out_shape[1], shape, True))

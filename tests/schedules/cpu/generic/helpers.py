@@ -9,9 +9,9 @@ import tvm
 import tvm_ffi
 from tvm import relax, tirx
 from tvm.ir import Call
-from tvm_sparse.schedules.cpu.generic.nest import Program, parse
 
 from tests.transform.canonicalize.helpers import Spec, module
+from tvm_sparse.schedules.cpu.generic.nest import Program, parse
 from tvm_sparse.transform.fast_math import FastMath
 from tvm_sparse.transform.schedule_cpu import schedule
 

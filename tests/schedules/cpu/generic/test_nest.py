@@ -4,9 +4,9 @@ import pytest
 import tvm
 from tvm import relax, tirx
 from tvm.script import tirx as T
-from tvm_sparse.schedules.cpu.generic.nest import parse, substitute, variables, volume
 
 from tests.transform.canonicalize.helpers import number
+from tvm_sparse.schedules.cpu.generic.nest import parse, substitute, variables, volume
 
 from .helpers import program_of
 

@@ -3,7 +3,9 @@
 import pytest
 import tvm
 from tvm import relax, tirx
-from tvm_sparse.schedules.cpu.generic.emit import tile_start, tile_width, tiles
+
+from tests.transform.canonicalize.helpers import constant, number, random
+from tvm_sparse.schedules.cpu.generic.emit import tile_width, tiles
 from tvm_sparse.schedules.cpu.generic.flat import (
     can_fuse,
     flat_index,
@@ -18,8 +20,6 @@ from tvm_sparse.schedules.cpu.generic.inline import cost, inline
 from tvm_sparse.schedules.cpu.generic.nest import const
 from tvm_sparse.schedules.cpu.generic.reduce import combination
 from tvm_sparse.schedules.cpu.generic.segments import cut
-
-from tests.transform.canonicalize.helpers import constant, number, random
 
 from ..compiled import WIDEST, isa_of
 from .helpers import program_of
@@ -231,17 +231,22 @@ def test_position_of_a_maximum_is_no_simple_update():
 
 @pytest.mark.parametrize("extent", [1, 2, 15, 16, 17, 31, 32, 33, 48, 63, 64, 65, 100, 1000])
 @pytest.mark.parametrize("vectors", [1, 2, 4])
-def test_tiles_cover_an_extent_without_leaving_it(extent, vectors):
+@pytest.mark.parametrize("overlap", [False, True])
+def test_tiles_cover_an_extent_without_leaving_it(extent, vectors, overlap):
     width = tile_width(extent, ISA, vectors)
     assert width == extent if extent <= ISA.lanes else width % ISA.lanes == 0
     assert width <= max(extent, ISA.lanes) and width <= vectors * ISA.lanes
     analyzer = tvm.sym.Analyzer()
-    covered: set[int] = set()
-    for tile in range(tiles(extent, width)):
-        start = int(analyzer.simplify(tile_start(const(tile), width, extent)))
-        assert start >= 0 and start + width <= extent
-        covered |= set(range(start, start + width))
-    assert covered == set(range(extent))
+    covered: list[int] = []
+    parts = tiles(extent, width, overlap)
+    for part in parts:
+        for tile in range(part.count):
+            start = int(analyzer.simplify(part.start(const(tile))))
+            assert start >= 0 and start + part.width <= extent
+            covered += range(start, start + part.width)
+    assert len(parts) == 1 or not overlap
+    assert len(covered) == extent or overlap
+    assert set(covered) == set(range(extent))
 
 
 def test_constants_are_parameters_of_the_function():

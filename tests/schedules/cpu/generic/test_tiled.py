@@ -2,9 +2,10 @@
 
 import pytest
 from tvm import relax
-from tvm_sparse.schedules.cpu.generic.emit import MIN_PARALLEL_WORK
+from tvm.script import tirx as T
 
 from tests.transform.canonicalize.helpers import constant, number, random
+from tvm_sparse.schedules.cpu.generic.emit import MIN_PARALLEL_WORK
 
 from ..compiled import RUNNABLE, WIDEST, every_isa, isa_of
 from .helpers import allocated, check, conditions, fused, parallel, vectorized
@@ -85,6 +86,9 @@ CASES = {
         OP.reshape(x, (1, 2, 3, 4, 5)), [0, 2, 1, 3, 4]), (1, 6, 4, 5))),
     "sum with its transpose": ([(21, 21)], with_transpose),
     "diagonal": ([(9, 9)], lambda x: OP.tril(x)),
+    "attention": ([(2, 5, 3, 8)] * 3, NN.attention),
+    "attention of more than a vector": ([(1, 21, 2, 8)] * 3, NN.attention),
+    "calls in a row": ([(5, 67)], lambda x: OP.exp(OP.sigmoid(OP.tanh(x)))),
 }  # fmt: skip
 
 
@@ -93,7 +97,15 @@ def test_same_results(name):
     check(fused(*CASES[name]))
 
 
-SOME = ("a vector and one", "every other", "softmax", "layer norm of columns", "maximum of rows", "padding")
+SOME = (
+    "a vector and one",
+    "every other",
+    "softmax",
+    "layer norm of columns",
+    "maximum of rows",
+    "padding",
+    "attention of more than a vector",
+)
 
 
 @pytest.mark.parametrize("name", SOME)
@@ -162,3 +174,47 @@ def test_every_rest_of_a_reduction(extent):
     # The rest of a row is one more tile, masked: no element twice, none left out.
     check(fused([(3, extent)], lambda x: OP.sum(x, axis=[1])))
     check(fused([(3, extent), (3, extent)], lambda x, y: OP.max(OP.multiply(x, y), axis=[1])))
+
+
+@T.prim_func(private=True, s_tir=True)
+def chain_across_groups(
+    x: T.Buffer((997,), "float32"), q: T.Buffer((5, 7), "float32"), y: T.Buffer((997,), "float32")
+):
+    T.func_attr({"tirx.noalias": True})
+    a = T.sblock_alloc_buffer((997,), "float32")
+    b = T.sblock_alloc_buffer((997,), "float32")
+    c = T.sblock_alloc_buffer((997,), "float32")
+    d = T.sblock_alloc_buffer((997,), "float32")
+    total = T.sblock_alloc_buffer((5,), "float32")
+    for i in range(997):
+        with T.sblock("a"):
+            v = T.axis.spatial(997, i)
+            a[v] = T.exp(x[v])
+    for i, k in T.grid(5, 7):
+        with T.sblock("total"):
+            v, w = T.axis.remap("SR", [i, k])
+            with T.init():
+                total[v] = T.float32(0)
+            total[v] = total[v] + q[v, w]
+    for i in range(997):
+        with T.sblock("b"):
+            v = T.axis.spatial(997, i)
+            b[v] = T.tanh(a[v])
+    for i in range(997):
+        with T.sblock("c"):
+            v = T.axis.spatial(997, i)
+            c[v] = T.tanh(x[v])
+    for i in range(997):
+        with T.sblock("d"):
+            v = T.axis.spatial(997, i)
+            d[v] = T.exp(c[v])
+    for i in range(997):
+        with T.sblock("y"):
+            v = T.axis.spatial(997, i)
+            y[v] = (b[996 - v] + b[v]) * total[0] + (d[996 - v] + d[v])
+
+
+@every_isa
+def test_scratch_that_takes_the_place_of_what_it_is_computed_from(isa_name):
+    # Tiles that overlapped there would compute elements from their own results.
+    check(chain_across_groups, isa_name)

@@ -1,0 +1,127 @@
+"""The work of a layer against numbers computed by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tvm_sparse.layout.geometry import Geometry
+from tvm_sparse.layout.halo import Window
+from tvm_sparse.layout.table import TableValues
+from tvm_sparse.plan.layer import Convolution, PackedLayer
+from tvm_sparse.plan.pack_blocks import pack_blocks
+from tvm_sparse.plan.pack_columns import pack_dense, pack_sparse
+from tvm_sparse.plan.pack_rows import pack_rows
+from tvm_sparse.plan.work import count_work
+from tvm_sparse.schedules.cpu import sparse_columns
+from tvm_sparse.schedules.cpu.isa import AVX2, AVX512
+
+# 112 pixels in one panel of 7 vectors, all lanes used.
+LINE = Geometry(1, 1, 112, 16, (1, 16), (1, 7))
+ROW = 7 * 64  # bytes of a channel
+
+
+def layer(outputs: int, channels: int, nonzeros: int, **options) -> Convolution:
+    weight = np.zeros(outputs * channels, np.float32)
+    weight[np.random.default_rng(0).permutation(weight.size)[:nonzeros]] = 1
+    weight = weight.reshape(outputs, channels, 1, 1)
+    return Convolution(weight, np.zeros(outputs, np.float32), Window((1, 1)), **options)
+
+
+def test_sparse_panel():
+    convolution = layer(8, 4, 10)
+    packed = pack_sparse(convolution, LINE, LINE, AVX512)
+    weights = packed.arrays[0].nbytes + packed.arrays[1].nbytes
+    work = count_work(convolution, packed, AVX512, LINE, LINE)
+    assert (work.macs, work.lane_macs, work.utilisation) == (10 * 112, 10 * 112, 1.0)
+    # Seven vectors and a quarter of a load of four weights.
+    assert work.loaded == 10 * 7.25 * 64
+    assert (work.l2_read, work.l2_written) == (4 * ROW + weights, 8 * ROW)
+    # Small tensors are still in the second-level cache.
+    assert (work.memory_read, work.memory_written) == (weights, 0)
+    assert (work.read, work.written) == (4 * ROW + weights, 8 * ROW)
+
+
+def test_blocks_read_and_write_their_sums():
+    isa = replace(AVX512, l1_bytes=2 * ROW, l2_bytes=3 * ROW)
+    convolution = layer(8, 16, 40, residual=True)
+    packed = pack_sparse(convolution, LINE, LINE, isa)
+    table = TableValues(sparse_columns.FIELDS, packed.arrays[-1])
+    assert table.scalar("chunks") == 1
+    later = int(table.array("block_pointers", 2)[1]) - 1
+    assert later > 0
+    weights = packed.arrays[0].nbytes + packed.arrays[1].nbytes
+    work = count_work(convolution, packed, isa, LINE, LINE)
+    assert work.loaded == 40 * 7.25 * 64 + 8 * ROW * (later + 1)
+    assert work.l2_read == 16 * ROW + weights + 8 * ROW * (later + 1)
+    assert work.l2_written == 8 * ROW * (later + 1)
+    # Neither the input nor the residual nor the output fits half of the second-level cache.
+    assert work.memory_read == 16 * ROW + 8 * ROW + weights and work.memory_written == 8 * ROW
+    assert work.read == 16 * ROW + 8 * ROW + weights
+
+
+def test_dense_panel():
+    convolution = layer(12, 5, 60)
+    packed = pack_dense(convolution, LINE, LINE, AVX512)
+    work = count_work(convolution, packed, AVX512, LINE, LINE)
+    assert work.macs == work.lane_macs == 60 * 112
+    # Two strips of six rows, in two pieces of the panel: each reads the weights again.
+    assert work.loaded == 10 * (7 + 2 * 6) * 64
+
+
+def test_blocks_of_four_rows():
+    narrow = Geometry(1, 1, 96, 16, (1, 16), (1, 6))
+    weight = np.zeros((8, 5, 1, 1), np.float32)
+    weight[:4, 1], weight[4, 3] = 1, 1
+    convolution = Convolution(weight, np.zeros(8, np.float32), Window((1, 1)))
+    packed = pack_blocks(convolution, narrow, narrow, AVX512, (4, 1))
+    work = count_work(convolution, packed, AVX512, narrow, narrow)
+    # Two blocks of four weights, three of them zero; six vectors and four weights are loaded for each.
+    assert work.macs == 5 * 96 and work.lane_macs == 8 * 96
+    assert work.loaded == 2 * (6 + 4) * 64
+
+
+def test_unused_lanes_and_zeros_of_a_dense_layer_are_no_work():
+    narrow = Geometry(2, 1, 100, 16, (1, 16), (1, 7))
+    convolution = layer(12, 5, 30)
+    work = count_work(convolution, pack_dense(convolution, narrow, narrow, AVX512), AVX512, narrow, narrow)
+    assert work.macs == 30 * 200 and work.lane_macs == 60 * 224
+    assert work.utilisation == pytest.approx(100 / 112, abs=1e-4)
+
+
+def test_windows_are_built():
+    image = Geometry(1, 4, 32, 16, (1, 16), (4, 2))
+    weight = np.zeros((8, 3, 3, 3), np.float32)
+    weight[:, :, 1, 1] = 1
+    window = Window((3, 3), padding=(1, 1, 1, 1))
+    convolution = Convolution(weight, np.zeros(8, np.float32), window)
+    work = count_work(convolution, pack_sparse(convolution, image, image, AVX512), AVX512, image, image)
+    assert work.macs == 24 * 128
+    # The whole image is one panel; its windows are 6 x 4 vectors.
+    assert work.loaded == 24 * 8.25 * 64 + 3 * 24 * 64
+
+
+def test_kernels_of_other_families():
+    """Tensors are read once at least."""
+    convolution = layer(8, 4, 10, residual=True)
+    packed = PackedLayer(object(), (np.zeros(20, np.float32),))
+    work = count_work(convolution, packed, AVX512, LINE, LINE)
+    assert work.lane_macs == 1120 and work.loaded == 4 * ROW + 8 * ROW
+    assert work.l2_read == 4 * ROW + 8 * ROW + 80 and work.l2_written == 8 * ROW
+
+
+def test_dense_rows():
+    convolution = layer(1000, 4, 3000)
+    work = count_work(convolution, pack_rows(convolution, 2, 2, False, AVX512), AVX512, None, None, 2)
+    # 1000 outputs fill eight strips of 128.
+    assert (work.macs, work.lane_macs, work.utilisation) == (6000, 1024 * 4 * 2, 0.9766)
+    assert work.loaded == 1024 * 4 * 2 * 4 * 9 // 8
+    assert work.memory_read == 1024 * 4 * 4 and work.read == 1024 * 4 * 4 + 2 * 4 * 4 and work.written == 2 * 4000
+
+
+def test_sparse_rows_use_one_lane():
+    convolution = layer(16, 8, 20)
+    work = count_work(convolution, pack_rows(convolution, 3, 2, True, AVX2), AVX2, None, None, 3)
+    assert (work.macs, work.lane_macs, work.utilisation) == (60, 60 * 8, 0.125)

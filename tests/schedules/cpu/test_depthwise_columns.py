@@ -1,0 +1,69 @@
+"""Input-stationary depth-wise convolutions over columns, against numpy; what they cannot do is left to the sparse kernel."""
+
+import pytest
+
+from tvm_sparse.layout.halo import Window
+from tvm_sparse.plan.pack_depthwise import pack_depthwise
+from tvm_sparse.schedules.cpu.depthwise_columns import DepthwiseColumns
+from tvm_sparse.schedules.cpu.epilogue import Activation
+from tvm_sparse.schedules.cpu.sparse_columns import SparseColumns
+
+from .compiled import WIDEST, every_isa
+from .convolutions import Case, check
+
+if WIDEST != "avx512":
+    pytest.skip("the kernel needs AVX-512", allow_module_level=True)
+
+SAME = Window((3, 3), padding=(1, 1, 1, 1))
+RELU6 = Activation("clip", (0.0, 6.0))
+CASES = {
+    "filled": (Case((1, 5, 16, 12), 5, SAME, 5), (4, 3), (4, 4)),
+    "several panels": (Case((1, 7, 32, 24), 7, SAME, 7), (4, 3), (4, 4)),
+    "batch": (Case((3, 4, 16, 16), 4, SAME, 4), (2, 2), (4, 4)),
+    "one channel": (Case((1, 1, 8, 8), 1, SAME, 1), (2, 2), (4, 4)),
+    "not filled": (Case((2, 6, 7, 7), 6, SAME, 6), (2, 2), (4, 4)),
+    "unused lanes": (Case((1, 9, 14, 14), 9, SAME, 9), (2, 7), (7, 2)),
+    "5x5": (Case((1, 5, 16, 16), 5, Window((5, 5), padding=(2, 2, 2, 2)), 5), (4, 1), (4, 4)),
+    "1x5": (Case((1, 5, 4, 32), 5, Window((1, 5), padding=(0, 2, 0, 2)), 5), (1, 8), (4, 4)),
+    "lopsided": (Case((1, 5, 16, 16), 5, Window((3, 3), padding=(0, 2, 2, 0)), 5), (2, 4), (4, 4)),
+    "lanes across": (Case((1, 3, 6, 64), 3, SAME, 3), (3, 4), (1, 16)),
+    "many channels": (Case((1, 131, 8, 8), 131, SAME, 131), (2, 2), (4, 4)),
+}
+
+
+@pytest.mark.parametrize("activation", [Activation(), Activation("clip", (0.0, float("inf"))), RELU6], ids=str)
+@pytest.mark.parametrize("name", CASES)
+def test_against_numpy(name, activation):
+    case, tile, grid = CASES[name]
+    packed = check(
+        pack_depthwise, WIDEST, case, "none", tile=tile, grid=grid, source_tile=tile, activation=activation
+    )  # fmt: skip
+    assert isinstance(packed.kernel, DepthwiseColumns)
+
+
+OTHERS = {
+    "stride": Case((1, 5, 16, 16), 5, Window((3, 3), (2, 2), padding=(1, 1, 1, 1)), 5),
+    "dilation": Case((1, 5, 16, 16), 5, Window((3, 3), (1, 1), (2, 2), (2, 2, 2, 2)), 5),
+    "two outputs a channel": Case((1, 5, 16, 16), 10, SAME, 5),
+    "many taps": Case((1, 3, 16, 16), 3, Window((7, 7), padding=(3, 3, 3, 3)), 3),
+}
+
+
+@every_isa
+@pytest.mark.parametrize("name", OTHERS)
+def test_others_are_sparse_layers(isa_name, name):
+    packed = check(pack_depthwise, isa_name, OTHERS[name], "none", tile=(2, 2), source_tile=(2, 2))
+    assert isinstance(packed.kernel, SparseColumns)
+
+
+def test_lanes_from_several_vectors_are_left_to_windows():
+    # Rows of 13 pixels on two subimages of 7: the ring's lanes lie in different columns.
+    case = Case((1, 3, 13, 13), 3, SAME, 3)
+    packed = check(pack_depthwise, WIDEST, case, "none", tile=(2, 2), grid=(4, 4), source_tile=(2, 2))
+    assert isinstance(packed.kernel, SparseColumns | DepthwiseColumns)
+
+
+def test_residual_is_left_to_the_sparse_kernel():
+    case, tile, grid = CASES["filled"]
+    packed = check(pack_depthwise, WIDEST, case, "none", tile=tile, grid=grid, source_tile=tile, residual=True)
+    assert isinstance(packed.kernel, SparseColumns)

@@ -1,0 +1,33 @@
+"""Packing a layer in columns, by the name of its format."""
+
+from __future__ import annotations
+
+from tvm_sparse.layout.geometry import Geometry
+from tvm_sparse.schedules.cpu.isa import Isa
+
+from .choose import parse_shape
+from .layer import Convolution, PackedLayer
+from .pack_blocks import pack_blocks
+from .pack_columns import pack_dense, pack_sparse
+from .pack_depthwise import pack_depthwise
+
+
+def pack_layer(format_: str, layer: Convolution, source: Geometry, target: Geometry, isa: Isa) -> PackedLayer:
+    """Pack a layer.
+
+    Parameters
+    ----------
+    format_ : str
+        As in :class:`.choose.Choice`.
+    layer : Convolution
+        The layer.
+    source, target : Geometry
+        Geometry of its input and output.
+    isa : Isa
+        Instruction set.
+    """
+    kind, _, shape = format_.partition(" ")
+    if kind == "block":
+        return pack_blocks(layer, source, target, isa, parse_shape(shape))
+    packers = {"dense": pack_dense, "unstructured": pack_sparse, "depthwise": pack_depthwise}
+    return packers[kind](layer, source, target, isa)

@@ -1,0 +1,77 @@
+"""Depth-wise convolutions in columns."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tvm_sparse.layout.geometry import Geometry
+from tvm_sparse.layout.ring import ring_of_panels
+from tvm_sparse.layout.table import pack_table
+from tvm_sparse.schedules.cpu import depthwise_columns
+from tvm_sparse.schedules.cpu.epilogue import epilogue_array
+from tvm_sparse.schedules.cpu.isa import Isa
+
+from .layer import Convolution, PackedLayer
+from .pack_columns import pack_sparse
+
+# Tasks below which the channels are split too, so that every core has work.
+_MIN_TASKS = 4
+# Taps above which the code of a tile, which unrolls them all, grows too large.
+_MAX_TAPS = 25
+# Registers beside the accumulators: the weights of nine taps and the vector at hand.
+_OTHER_REGISTERS = 10
+
+
+def pack_depthwise(layer: Convolution, source: Geometry, target: Geometry, isa: Isa) -> PackedLayer:
+    """Pack a depth-wise convolution: input-stationary where its windows allow, else as a sparse layer.
+
+    Parameters
+    ----------
+    layer : Convolution
+        The layer, one input channel a group.
+    source, target : Geometry
+        Geometry of its input and output.
+    isa : Isa
+        Instruction set.
+    """
+    return _pack_stationary(layer, source, target, isa) or pack_sparse(layer, source, target, isa)
+
+
+def _pack_stationary(
+    layer: Convolution, source: Geometry, target: Geometry, isa: Isa
+) -> PackedLayer | None:
+    window, channels = layer.window, layer.groups
+    (kh, kw), (top, left) = window.kernel, window.padding[:2]
+    plain = window.stride == (1, 1) and window.dilation == (1, 1) and source == target and not layer.residual
+    fits = source.vectors + _OTHER_REGISTERS <= isa.registers and kh * kw <= _MAX_TAPS
+    # Lanes move by a single permute on AVX-512 alone.
+    if not plain or not fits or isa.name != "avx512" or layer.weight.shape[0] != channels:
+        return None
+    filled = all(
+        extent == sub * count
+        for extent, sub, count in zip(
+            (source.height, source.width), (source.sub_height, source.sub_width), source.grid, strict=True
+        )
+    )
+    kernel = depthwise_columns.DepthwiseColumns(
+        source.tile, (kh, kw), (top, left), layer.activation.epilogue, filled
+    )
+    ring = ring_of_panels(source, tuple(kernel.ring()), channels, (-top, -left))
+    if ring is None:
+        return None
+    chunks = min(channels, -(-_MIN_TASKS // (source.batch * source.panels)))
+    table = pack_table(
+        depthwise_columns.FIELDS,
+        {
+            "tasks": source.batch * source.panels * chunks,
+            "panels": source.panels,
+            "chunks": chunks,
+            "chunk": np.linspace(0, channels, chunks + 1).astype(np.int64),
+            "channels": channels,
+            "image": source.panels * channels * source.vectors * source.lanes,
+            "ring": ring.sources,
+            "lanes": ring.lanes,
+        },
+    )
+    values = np.ascontiguousarray(layer.weight, np.float32).reshape(-1)
+    return PackedLayer(kernel, (values, epilogue_array(layer.bias, layer.activation, layer.slopes), table))
