@@ -31,20 +31,27 @@ class Ring:
 
 @lru_cache(maxsize=256)
 def ring_of_panels(
-    geometry: Geometry, places: Sequence[tuple[int, int]], channels: int, first: tuple[int, int]
+    source: Geometry,
+    target: Geometry,
+    places: Sequence[tuple[int, int]],
+    channels: int,
+    first: tuple[int, int],
+    stride: tuple[int, int] = (1, 1),
 ) -> Ring | None:
-    """Find the vectors around every panel.
+    """Find the vectors that lie around what every panel reads.
 
     Parameters
     ----------
-    geometry : Geometry
-        Geometry of the images.
+    source, target : Geometry
+        Geometry of the images that are read, and of those whose panels are written.
     places : sequence of tuple of int
         Rows and columns of the vectors, counted from `first`.
     channels : int
         Channels of the tensor.
     first : tuple of int
-        Row and column, relative to a panel's first pixel, that `places` counts from.
+        Row and column, relative to the pixel that a panel's first pixel reads, that `places` counts from.
+    stride : tuple of int
+        Rows and columns of the source for each of the target.
 
     Returns
     -------
@@ -52,21 +59,21 @@ def ring_of_panels(
         None where the lanes of a vector come from several stored vectors, as in images that do not fill their
         subimages.
     """
-    panels = np.arange(geometry.panels)
-    rows, columns = geometry.tile
+    panels = np.arange(target.panels)
+    rows, columns = target.tile
     gy, gx = np.asarray(places, np.int64).reshape(-1, 2).T
-    oy, ox = geometry.lane_origin
-    y = (panels // geometry.panels_across * rows)[:, None, None] + (gy + first[0])[None, :, None] + oy
-    x = (panels % geometry.panels_across * columns)[:, None, None] + (gx + first[1])[None, :, None] + ox
-    inside = (y >= 0) & (y < geometry.height) & (x >= 0) & (x < geometry.width)
-    panel, vector, lane = geometry.locate(np.where(inside, y, 0), np.where(inside, x, 0))
-    element = (panel * channels * geometry.vectors + vector) * geometry.lanes
-    source = np.where(inside, element, -1).max(2)
-    if not ((element == source[..., None]) | ~inside).all():
+    oy, ox = target.lane_origin
+    y = ((panels // target.panels_across * rows)[:, None, None] + oy) * stride[0] + (gy + first[0])[None, :, None]
+    x = ((panels % target.panels_across * columns)[:, None, None] + ox) * stride[1] + (gx + first[1])[None, :, None]
+    inside = (y >= 0) & (y < source.height) & (x >= 0) & (x < source.width)
+    panel, vector, lane = source.locate(np.where(inside, y, 0), np.where(inside, x, 0))
+    element = (panel * channels * source.vectors + vector) * source.lanes
+    stored = np.where(inside, element, -1).max(2)
+    if not ((element == stored[..., None]) | ~inside).all():
         return None
     indices: dict[tuple[int, ...], int] = {}
-    index = np.zeros(source.shape, np.int64)
-    for at in np.ndindex(source.shape):
+    index = np.zeros(stored.shape, np.int64)
+    for at in np.ndindex(stored.shape):
         index[at] = indices.setdefault(lane_index(lane[at], inside[at]), len(indices))
-    sources = np.stack([np.maximum(source, 0), index * geometry.lanes], -1)
-    return Ring(sources, np.asarray(list(indices), np.int64).reshape(-1, geometry.lanes))
+    sources = np.stack([np.maximum(stored, 0), index * source.lanes], -1)
+    return Ring(sources, np.asarray(list(indices), np.int64).reshape(-1, source.lanes))

@@ -42,33 +42,34 @@ def _pack_stationary(
 ) -> PackedLayer | None:
     window, channels = layer.window, layer.groups
     (kh, kw), (top, left) = window.kernel, window.padding[:2]
-    plain = window.stride == (1, 1) and window.dilation == (1, 1) and source == target and not layer.residual
-    fits = source.vectors + _OTHER_REGISTERS <= isa.registers and kh * kw <= _MAX_TAPS
+    fits = target.vectors + _OTHER_REGISTERS <= isa.registers and kh * kw <= _MAX_TAPS
     # Lanes move by a single permute on AVX-512 alone.
-    if not plain or not fits or isa.name != "avx512" or layer.weight.shape[0] != channels:
+    if window.dilation != (1, 1) or layer.residual or not fits or isa.name != "avx512":
         return None
-    filled = all(
-        extent == sub * count
-        for extent, sub, count in zip(
-            (source.height, source.width), (source.sub_height, source.sub_width), source.grid, strict=True
-        )
+    if layer.weight.shape[0] != channels:
+        return None
+    filled = (source.height, source.width) == (
+        source.sub_height * source.grid[0],
+        source.sub_width * source.grid[1],
     )
+    own = window.stride == (1, 1) and source == target and filled
     kernel = depthwise_columns.DepthwiseColumns(
-        source.tile, (kh, kw), (top, left), layer.activation.epilogue, filled
+        target.tile, (kh, kw), window.stride, (top, left), layer.activation.epilogue, own
     )
-    ring = ring_of_panels(source, tuple(kernel.ring()), channels, (-top, -left))
+    ring = ring_of_panels(source, target, tuple(kernel.ring()), channels, (-top, -left), window.stride)
     if ring is None:
         return None
-    chunks = min(channels, -(-_MIN_TASKS // (source.batch * source.panels)))
+    chunks = min(channels, -(-_MIN_TASKS // (target.batch * target.panels)))
     table = pack_table(
         depthwise_columns.FIELDS,
         {
-            "tasks": source.batch * source.panels * chunks,
-            "panels": source.panels,
+            "tasks": target.batch * target.panels * chunks,
+            "panels": target.panels,
             "chunks": chunks,
             "chunk": np.linspace(0, channels, chunks + 1).astype(np.int64),
             "channels": channels,
-            "image": source.panels * channels * source.vectors * source.lanes,
+            "input_image": source.panels * channels * source.vectors * source.lanes,
+            "input_channel": source.vectors * source.lanes,
             "ring": ring.sources,
             "lanes": ring.lanes,
         },

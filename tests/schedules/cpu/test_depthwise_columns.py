@@ -1,4 +1,4 @@
-"""Input-stationary depth-wise convolutions over columns, against numpy; what they cannot do is left to the sparse kernel."""
+"""Input-stationary depth-wise convolutions over columns, against numpy; others are left to the sparse kernel."""
 
 import pytest
 
@@ -27,6 +27,9 @@ CASES = {
     "1x5": (Case((1, 5, 4, 32), 5, Window((1, 5), padding=(0, 2, 0, 2)), 5), (1, 8), (4, 4)),
     "lopsided": (Case((1, 5, 16, 16), 5, Window((3, 3), padding=(0, 2, 2, 0)), 5), (2, 4), (4, 4)),
     "lanes across": (Case((1, 3, 6, 64), 3, SAME, 3), (3, 4), (1, 16)),
+    "stride 2": (Case((2, 5, 32, 32), 5, Window((3, 3), (2, 2), padding=(1, 1, 1, 1)), 5), (2, 2), (4, 4)),
+    "stride 2, SAME": (Case((1, 5, 32, 16), 5, Window((3, 3), (2, 2), padding=(0, 0, 1, 1)), 5), (4, 1), (4, 4)),
+    "stride 2x1": (Case((1, 5, 32, 16), 5, Window((5, 3), (2, 1), padding=(2, 1, 2, 1)), 5), (4, 1), (4, 4)),
     "many channels": (Case((1, 131, 8, 8), 131, SAME, 131), (2, 2), (4, 4)),
 }
 
@@ -42,11 +45,17 @@ def test_against_numpy(name, activation):
 
 
 OTHERS = {
-    "stride": Case((1, 5, 16, 16), 5, Window((3, 3), (2, 2), padding=(1, 1, 1, 1)), 5),
     "dilation": Case((1, 5, 16, 16), 5, Window((3, 3), (1, 1), (2, 2), (2, 2, 2, 2)), 5),
     "two outputs a channel": Case((1, 5, 16, 16), 10, SAME, 5),
     "many taps": Case((1, 3, 16, 16), 3, Window((7, 7), padding=(3, 3, 3, 3)), 3),
 }
+
+
+def test_strides_between_unaligned_subimages_are_left_to_windows():
+    case = Case((1, 5, 28, 28), 5, Window((3, 3), (2, 2), padding=(1, 1, 1, 1)), 5)
+    grids = {"tile": (2, 7), "grid": (7, 2), "source_tile": (7, 1), "source_grid": (4, 4)}
+    packed = check(pack_depthwise, WIDEST, case, "none", **grids)
+    assert isinstance(packed.kernel, SparseColumns)
 
 
 @every_isa
