@@ -11,6 +11,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import tvm_sparse.ffi  # noqa: F401  (first: it keeps torch out)
+
+# isort: split
 import tvm
 
 from tvm_sparse import __version__

@@ -121,7 +121,12 @@ def test_dense_rows():
     assert work.memory_read == 1024 * 4 * 4 and work.read == 1024 * 4 * 4 + 2 * 4 * 4 and work.written == 2 * 4000
 
 
-def test_sparse_rows_use_one_lane():
+def test_sparse_rows_multiply_four_at_a_time():
     convolution = layer(16, 8, 20)
-    work = count_work(convolution, pack_rows(convolution, 3, 2, True, AVX2), AVX2, None, None, 3)
-    assert (work.macs, work.lane_macs, work.utilisation) == (60, 60 * 8, 0.125)
+    packed = pack_rows(convolution, 3, 2, True, AVX2)
+    counts = np.count_nonzero(convolution.weight[:, :, 0, 0], 1)
+    stored = int((-(-counts // 4) * 4).sum())
+    work = count_work(convolution, packed, AVX2, None, None, 3)
+    assert (work.macs, work.lane_macs, work.utilisation) == (60, 3 * stored // 4 * 8, 0.5)
+    # Four inputs, four weights, four columns.
+    assert work.loaded == 3 * stored // 4 * 6 * 32

@@ -2,17 +2,14 @@
 
 import importlib.util
 import shutil
-import subprocess
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tvm_ffi.libinfo
 
+from tests.runtime.programs import compile_program, run_program
 from tvm_sparse.runtime import Package
-
-SOURCE = Path(__file__).parent / "cpp" / "run_package.cc"
 
 
 @pytest.fixture(scope="module")
@@ -22,16 +19,8 @@ def program(tmp_path_factory) -> Path:
     if compiler is None:
         pytest.skip("g++ is not installed")
     tvm_package = Path(importlib.util.find_spec("tvm").origin).parent
-    ffi_library = Path(tvm_ffi.libinfo.find_libtvm_ffi())
-    path = tmp_path_factory.mktemp("cpp") / "run_package"
-    command = [compiler, "-std=c++17", "-O1", "-Wall", "-Werror", SOURCE, "-o", path]
-    command += [f"-I{folder}" for folder in tvm_ffi.libinfo.include_paths()]
-    # The program refers to no symbol of the runtime: it registers its functions when it is loaded.
-    command += ["-Wl,--no-as-needed"]
-    for library in (tvm_package / "lib" / "libtvm_runtime.so", ffi_library):
-        command += [library, f"-Wl,-rpath,{library.parent}"]
-    subprocess.run(command, check=True)
-    return path
+    libraries = tvm_package / "lib" / "libtvm_runtime.so", Path(tvm_ffi.libinfo.find_libtvm_ffi())
+    return compile_program(tmp_path_factory.mktemp("cpp") / "run_package", compiler, libraries)
 
 
 @pytest.mark.parametrize("apart", [False, True])
@@ -40,18 +29,6 @@ def test_cpp_equals_python(
 ):
     chosen = (library_with_weights, metadata, weights) if apart else (library, metadata)
     package = Package.write(tmp_path / "module.tar", *chosen)
-    with tarfile.open(package.path) as tar:
-        tar.extractall(tmp_path / "unpacked", filter="data")
-    arguments = []
-    for name, array in inputs.items():
-        array.tofile(tmp_path / f"{name}.bin")
-        arguments.append(f"{array.dtype}:{'x'.join(map(str, array.shape))}:{tmp_path / name}.bin")
-    command = [program, tmp_path / "unpacked", *arguments]
-    done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
-    expected = package.load().run(inputs)
-    lines = done.stdout.splitlines()
-    assert len(lines) == len(expected)
-    for index, (line, array) in enumerate(zip(lines, expected.values(), strict=True)):
-        assert line.replace(" ", "").startswith(f"output_{index}:{array.dtype}")
-        written = np.fromfile(tmp_path / f"output_{index}.bin", array.dtype).reshape(array.shape)
+    outputs = run_program([program], package, inputs, tmp_path)
+    for written, array in zip(outputs, package.load().run(inputs).values(), strict=True):
         np.testing.assert_array_equal(written, array)

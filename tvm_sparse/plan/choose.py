@@ -13,6 +13,7 @@ from tvm_sparse.sparsity.formats.blocks import count_blocks
 
 from .layer import Convolution
 from .pack_blocks import BLOCK_SHARE, block_part, block_rows
+from .pack_rows import MEMORY_BYTES, sparse_rows_cycles
 from .places import part_size
 from .plan import BLOCK_SHAPES, DEPTHWISE, Plan
 
@@ -135,8 +136,7 @@ _DENSE_LOSS, _BLOCK_LOSS = 1.09, 1.1
 def dense_cycles(layer: Convolution, source: Geometry | None, target: Geometry | None, isa: Isa) -> float:
     """Estimated cycles of the dense kernel, per panel (or plain row)."""
     if target is None or source is None:
-        # Bound by reading the weights from memory, 8 bytes a cycle.
-        return layer.weight.nbytes / 8
+        return layer.weight.nbytes / MEMORY_BYTES
     return layer.weight.size * target.vectors / 2 * _DENSE_LOSS + window_cycles(layer, source, target)
 
 
@@ -144,7 +144,7 @@ def sparse_cycles(layer: Convolution, source: Geometry | None, target: Geometry 
     """Estimated cycles of the unstructured kernel, per panel (or plain row)."""
     nonzeros = int(np.count_nonzero(layer.weight))
     if target is None or source is None:
-        return nonzeros * 1.3 + layer.weight.shape[0] * 12
+        return sparse_rows_cycles(nonzeros, *layer.weight.shape[:2], isa)
     vectors = target.vectors
     parts = 1
     if layer.pointwise and source == target:

@@ -14,7 +14,7 @@ import numpy as np
 
 from tvm_sparse.layout.geometry import Geometry
 from tvm_sparse.layout.table import TableValues
-from tvm_sparse.schedules.cpu import block_columns, dense_columns, linear_rows, sparse_columns
+from tvm_sparse.schedules.cpu import bitmask_rows, block_columns, dense_columns, linear_rows, sparse_columns
 from tvm_sparse.schedules.cpu.isa import Isa
 from tvm_sparse.schedules.cpu.lanes import can_spread
 from tvm_sparse.schedules.cpu.tile import pieces, row_sizes
@@ -199,12 +199,21 @@ _COUNT: dict[type, Callable[[Convolution, PackedLayer, Isa, Geometry, int], _Ker
 def _count_rows(packed: PackedLayer, isa: Isa, nonzeros: int, outputs: int, rows: int) -> _Kernel:
     values = packed.arrays[0]
     if isinstance(packed.kernel, linear_rows.SparseRows):
-        # Scalar code, which multiplies in one lane: a column and an input for each value.
-        weights = values.nbytes + packed.arrays[1].nbytes
-        lane_macs, utilisation = nonzeros * rows * isa.lanes, 1 / isa.lanes
-        loaded = 2 * lane_macs * 4
-    else:
-        weights, width = values.nbytes, linear_rows.STRIP_VECTORS * isa.lanes
-        lane_macs, utilisation = values.size * rows, outputs / (-(-outputs // width) * width)
-        loaded = round(4 * lane_macs * (1 + 1 / linear_rows.STRIP_VECTORS))
+        # Every input has a load of its own, every step one of weights and one of columns; all rows share the weights.
+        weights, unit = values.nbytes + packed.arrays[1].nbytes, linear_rows.row_unit(isa, packed.kernel.gather)
+        stored = rows * (values.size - 16)
+        loaded = round(stored * (1 + 2 / unit) * 4 * isa.lanes)
+        return _Kernel(
+            stored // unit * isa.lanes, unit / isa.lanes, loaded, weights, 4 * outputs * rows, weights, 1
+        )
+    if isinstance(packed.kernel, bitmask_rows.BitmaskRows):
+        # Every mask has a load of weights, one of inputs, and its own.
+        masks = packed.arrays[1]
+        weights, lane_macs = values.nbytes + masks.nbytes, masks.size * isa.lanes * rows
+        return _Kernel(
+            lane_macs, nonzeros * rows / max(1, lane_macs), 12 * lane_macs, weights, 4 * outputs * rows, weights, 1
+        )
+    weights, width = values.nbytes, linear_rows.STRIP_VECTORS * isa.lanes
+    lane_macs, utilisation = values.size * rows, outputs / (-(-outputs // width) * width)
+    loaded = round(4 * lane_macs * (1 + 1 / linear_rows.STRIP_VECTORS))
     return _Kernel(lane_macs, utilisation, loaded, weights * rows, 4 * outputs * rows, weights, rows)

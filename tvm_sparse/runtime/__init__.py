@@ -1,5 +1,6 @@
 """Loads and runs packages with the TVM runtime alone: no compiler, no onnx, no torch."""
 
+import tvm_sparse.ffi  # noqa: F401  (first: it keeps torch out)
 from tvm_sparse.runtime.benchmark import BenchmarkResult
 from tvm_sparse.runtime.layers import LayerProfile, LayerTime, layer_profile
 from tvm_sparse.runtime.module import Module

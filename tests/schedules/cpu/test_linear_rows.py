@@ -1,18 +1,20 @@
 """Linear layers of a few plain rows, against numpy."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from tvm_sparse.layout.halo import Window
 from tvm_sparse.plan.layer import Convolution
-from tvm_sparse.plan.pack_rows import pack_rows
+from tvm_sparse.plan.pack_rows import pack_rows, use_bitmask
 from tvm_sparse.schedules.cpu.epilogue import Activation
 
 from .compiled import WIDEST, call_layer, every_isa, isa_of
 from .convolutions import IDENTITY, ZEROS, Case, weights
 from .reference import EPS, assert_within
 
-SPARSE = pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
+SPARSE = pytest.mark.parametrize("sparse", [False, True, "gather"], ids=["dense", "sparse", "gather"])
 
 
 def check(isa_name, sparse, rows, depth, outputs, zeros="80 %", activation=IDENTITY, residual=False):
@@ -22,7 +24,14 @@ def check(isa_name, sparse, rows, depth, outputs, zeros="80 %", activation=IDENT
     bias = rng.standard_normal(outputs).astype("float32")
     x = rng.standard_normal((*rows, depth)).astype("float32")
     layer = Convolution(weight, bias, Window((1, 1)), activation=activation, residual=residual)
-    packed = pack_rows(layer, int(np.prod(rows)), x.ndim, sparse, isa)
+    if sparse == "gather":
+        if isa.name != "avx512":
+            pytest.skip("no fast gathers")
+        # Every CPU with AVX-512 has the instruction, though it is only worth its while on some.
+        isa = replace(isa, features=(*isa.features, "avx512_bf16"))
+    packed = pack_rows(layer, int(np.prod(rows)), x.ndim, bool(sparse), isa)
+    if not use_bitmask(int(np.count_nonzero(weight)), outputs, depth, isa):
+        assert getattr(packed.kernel, "gather", False) == (sparse == "gather")
     matrix = weight[:, :, 0, 0].T.astype("float64")
     want, inputs = x @ matrix + bias, [x]
     if residual:
@@ -31,6 +40,7 @@ def check(isa_name, sparse, rows, depth, outputs, zeros="80 %", activation=IDENT
     out = call_layer(packed, isa_name, inputs, want.shape)
     low, high = activation.parameters
     assert_within(out, np.clip(want, low, high), 8 * EPS * (abs(x) @ abs(matrix) + 3))
+    return packed
 
 
 @every_isa
@@ -73,3 +83,14 @@ def test_row_that_does_not_fit_16_bits_is_refused():
     layer = Convolution(weight, np.zeros(1, "float32"), Window((1, 1)))
     with pytest.raises(ValueError, match="16-bit"):
         pack_rows(layer, 1, 2, True, isa_of(WIDEST))
+
+
+@pytest.mark.parametrize("zeros", ["none", "80 %", "all", "one full row", "every count"])
+@pytest.mark.parametrize("depth", [16, 48, 128, 464])
+def test_masks(monkeypatch, zeros, depth):
+    if WIDEST != "avx512":
+        pytest.skip("no instruction expands by masks")
+    monkeypatch.setattr("tvm_sparse.plan.pack_rows.use_bitmask", lambda *_: True)
+    for rows, residual in (((1,), False), ((3,), True)):
+        packed = check(WIDEST, True, rows, depth, 41, zeros, Activation("clip", (-0.5, 1.5)), residual)
+        assert type(packed.kernel).__name__ == "BitmaskRows"
