@@ -156,8 +156,7 @@ class _Emitter:
                 else:
                     scalars = [self.values[weights + (channel * size + i)] for i in range(size)]
                     self._multiply(block, accumulators, shifts, [broadcast(w, lanes) for w in scalars])
-        for i, row_registers in enumerate(accumulators):
-            self._finish(block, row_registers, row + i, piece)
+        self._finish(block, accumulators, row, piece)
 
     def _shift(self, block: Block, origin, vector: int):
         column, r = divmod(vector, self.kernel.tile[0])
@@ -181,15 +180,21 @@ class _Emitter:
                 for accumulator, vector in zip(row, vectors, strict=True):
                     accumulator.set(accumulator.value + value * vector)
 
-    def _finish(self, block: Block, accumulators: list[Register], row, piece: range) -> None:
-        """Emit the end of one row: earlier sums, residual, activation, store."""
+    def _finish(self, block: Block, accumulators: list[list[Register]], row, piece: range) -> None:
+        """Emit the end of a strip: earlier sums, residual, activation, store; a branch serves all its rows."""
         lanes, output = self.lanes, self.output
         channels, stride = self.table.scalar("channels_out"), self.table.scalar("output_channel")
-        y = T.bind(as_long(block.output + row * stride + piece.start * lanes))
+        first = T.bind(as_long(block.output + row * stride + piece.start * lanes))
+        step = T.bind(as_long(stride))
+        places = [
+            (accumulator, i, first + step * i + s * lanes if i else first + s * lanes)
+            for i, row_registers in enumerate(accumulators)
+            for s, accumulator in enumerate(row_registers)
+        ]
 
         def add(source: Flat) -> None:
-            for s, accumulator in enumerate(accumulators):
-                accumulator.set(accumulator.value + source.load_vector(y + s * lanes))
+            for accumulator, _, place in places:
+                accumulator.set(accumulator.value + source.load_vector(place))
 
         with T.If(block.first == 0):
             with T.Then():
@@ -198,12 +203,14 @@ class _Emitter:
             with T.If(block.first == 1):
                 with T.Then():
                     add(self.residual)
-        with T.If(block.last == 1):
-            with T.Then():
-                for accumulator in accumulators:
-                    value = emit_activation(
-                        self.kernel.activation, accumulator.value, self.numbers, channels, row, lanes
-                    )
-                    accumulator.set(value)
-        for s, accumulator in enumerate(accumulators):
-            output.store_vector(y + s * lanes, accumulator.value)
+        if self.kernel.activation != "none":
+            with T.If(block.last == 1):
+                with T.Then():
+                    for accumulator, i, _ in places:
+                        accumulator.set(
+                            emit_activation(
+                                self.kernel.activation, accumulator.value, self.numbers, channels, row + i, lanes
+                            )
+                        )
+        for accumulator, _, place in places:
+            output.store_vector(place, accumulator.value)

@@ -25,6 +25,8 @@ class Isa:
         CPU features, as ``/proc/cpuinfo`` names them, that compiled code may use.
     l1_bytes, l2_bytes : int
         First-level data cache and second-level cache of one core.
+    tasks : int
+        Tasks that a layer is split into at least, so that every core has work (with more than four, large layers).
     """
 
     name: str
@@ -34,6 +36,7 @@ class Isa:
     features: tuple[str, ...]
     l1_bytes: int = 32 * 1024
     l2_bytes: int = 512 * 1024
+    tasks: int = 4
 
     @staticmethod
     def from_target(target: tvm.target.Target) -> Isa:
@@ -56,6 +59,7 @@ class Isa:
         else:
             isa = _by_features(target)
             isa = replace(isa, features=tuple(sorted({*isa.features, *code_features(target).values()})))
+        isa = replace(isa, tasks=max(1, min(4, int(target.attrs.get("num-cores", 4)))))
         return isa if caches is None else replace(isa, l1_bytes=caches[0] * 1024, l2_bytes=caches[1] * 1024)
 
 

@@ -23,8 +23,6 @@ from .places import MAX_PART, STENCIL_SHARE, Places
 _DENSE_BLOCK_SHARE = 1.0
 # Share of the second-level cache that the outputs of a chunk fill: they stay there from block to block.
 _CHUNK_SHARE = 1 / 6
-# Tasks below which a layer is also split over output channels, so that every core has work.
-_MIN_TASKS = 4
 
 
 def pack_sparse(layer: Convolution, source: Geometry, target: Geometry, isa: Isa) -> PackedLayer:
@@ -145,7 +143,7 @@ def pack_dense(layer: Convolution, source: Geometry, target: Geometry, isa: Isa)
 def count_chunks(tasks: int, layer: Convolution, block: int, row_bytes: int, isa: Isa) -> int:
     """Parts of the output channels: enough tasks for the cores, sums that stay cached, groups that fit a block."""
     rows, per_group = layer.weight.shape[:2]
-    chunks = max(-(-_MIN_TASKS // tasks), round(rows * row_bytes / (_CHUNK_SHARE * isa.l2_bytes)), 1)
+    chunks = max(-(-isa.tasks // tasks), round(rows * row_bytes / (_CHUNK_SHARE * isa.l2_bytes)), 1)
     if layer.groups > 1:
         return max(chunks, layer.groups) if per_group > block else chunks
     return max(1, min(chunks, rows // 8))

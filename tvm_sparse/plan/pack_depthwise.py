@@ -14,8 +14,6 @@ from tvm_sparse.schedules.cpu.isa import Isa
 from .layer import Convolution, PackedLayer
 from .pack_columns import pack_sparse
 
-# Tasks below which the channels are split too, so that every core has work.
-_MIN_TASKS = 4
 # Taps above which the code of a tile, which unrolls them all, grows too large.
 _MAX_TAPS = 25
 # Registers beside the accumulators: the weights of nine taps and the vector at hand.
@@ -59,7 +57,7 @@ def _pack_stationary(
     ring = ring_of_panels(source, target, tuple(kernel.ring()), channels, (-top, -left), window.stride)
     if ring is None:
         return None
-    chunks = min(channels, -(-_MIN_TASKS // (target.batch * target.panels)))
+    chunks = min(channels, -(-isa.tasks // (target.batch * target.panels)))
     table = pack_table(
         depthwise_columns.FIELDS,
         {

@@ -14,9 +14,6 @@ from tvm_sparse.schedules.cpu.isa import Isa
 from .layer import Convolution, PackedLayer
 from .places import STENCIL_SHARE, Places
 
-# Tasks below which the channels are split too, so that every core has work.
-_MIN_TASKS = 4
-
 
 def pack_max_pool(
     window: Window, source: Geometry, target: Geometry, channels: int, isa: Isa
@@ -52,7 +49,7 @@ def pack_max_pool(
 def _blocks(places: Places, batch: int, channels: int, isa: Isa) -> tuple[np.ndarray, np.ndarray]:
     """Blocks of channels whose windows fit the first-level cache, and their split into chunks."""
     size = max(1, min(int(STENCIL_SHARE * isa.l1_bytes) // 4, BUFFER_ELEMENTS) // places.channel_stride)
-    chunks = min(channels, -(-_MIN_TASKS // (batch * places.stripes)))
+    chunks = min(channels, -(-isa.tasks // (batch * places.stripes)))
     blocks: list[tuple[int, int, int, int]] = []
     pointers = [0]
     bounds = np.linspace(0, channels, chunks + 1).astype(int).tolist()
