@@ -37,7 +37,8 @@ def test_open_dimensions_are_listed_with_a_remedy():
         ({"c": [1, 3]}, r"'c', which is not an input. Expected inputs: \['a', 'b'\]"),
         ({"a": [1, 4]}, r"\[1, 4\] does not fit input 'a' of shape \[batch, 3\]"),
         ({"a": [1]}, "does not fit input 'a'"),
-        ({"a": [-1, 3]}, "negative size"),
+        ({"a": [-1, 3]}, "a size below 1"),
+        ({"a": [0, 3]}, "a size below 1"),
         ({"a": [1, 3], "b": [2, 3]}, "'batch' is 1 in one input and 2 in 'b'"),
     ],
 )

@@ -59,8 +59,10 @@ def fix_input_shapes(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]
 
 def _unify(value: onnx.ValueInfoProto, shape: Sequence[int], sizes: dict[str, int]) -> None:
     """Write ``shape`` into ``value`` and the sizes of its named dimensions into ``sizes``."""
-    if any(size < 0 for size in shape):
-        raise ImportModelError(f"The shape {list(shape)} for input '{value.name}' has a negative size.")
+    if any(size < 1 for size in shape):
+        raise ImportModelError(
+            f"The shape {list(shape)} for input '{value.name}' has a size below 1: there would be nothing to compute."
+        )
     known = value.type.tensor_type
     if known.HasField("shape"):
         dims = list(known.shape.dim)

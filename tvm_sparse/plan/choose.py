@@ -177,7 +177,9 @@ def block_cycles(
         # As the unstructured kernel with zeros that are multiplied; fewer offsets are fewer bytes from memory.
         filled = count_blocks(layer.weight, shape) * width
         nonzeros = int(np.count_nonzero(layer.weight))
-        return sparse_cycles(layer, source, target, isa) * (0.9 * filled / max(1, nonzeros) if filled else 1.0)
+        # With few registers the kernel keeps no index of the weights, and loses what it gains.
+        gain = 0.9 if isa.registers >= 32 else 1.1
+        return sparse_cycles(layer, source, target, isa) * (gain * filled / max(1, nonzeros) if filled else 1.0)
     vectors, parts = target.vectors, 1
     if layer.pointwise and source == target:
         size = part_size(vectors, block_part(isa))

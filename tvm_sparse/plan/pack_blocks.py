@@ -26,8 +26,8 @@ def block_part(isa: Isa) -> int:
 
 
 def block_rows(rows: int, isa: Isa) -> int:
-    """Rows of a strip: those of a block, or a half where the sums of one vector would not fit the registers."""
-    return min(rows, isa.registers // 2)
+    """Rows of a strip: those of a block, or a part of them that leaves registers for several vectors of each row."""
+    return min(rows, isa.registers // 4)
 
 
 def pack_blocks(

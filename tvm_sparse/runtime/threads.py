@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import threading
 import warnings
@@ -17,6 +18,17 @@ from tvm_sparse.runtime.library import load_runtime
 # tvm::runtime::threading::SetMaxConcurrency(int): sets the count of the calling thread without making a pool.
 _SET_MAX_CONCURRENCY = "_ZN3tvm7runtime9threading17SetMaxConcurrencyEi"
 _SHARE_ALL_CORES = -3
+
+# How TVM's pools are set up, where the user's environment doesn't say otherwise.
+_POOL_SETTINGS = {
+    # TVM would pin the *calling* thread too, to the machine's first cores, and so override the affinity that the user
+    # (taskset, a container, another library) has set.
+    "TVM_BIND_THREADS": "0",
+    # Times that an idle worker looks for work before it sleeps. With this many (about half a millisecond) it stays
+    # awake between the layers of a model; TVM's 300000 burn a tenth of a second of a core after every run, and where
+    # another process wants that core, the kernel takes the time off what the worker gets when there is work.
+    "TVM_THREAD_POOL_SPIN_COUNT": "1000",
+}
 
 
 class _Calling(threading.local):
@@ -86,24 +98,28 @@ def _configure(count: int) -> None:
             RuntimeWarning,
             stacklevel=4,
         )
-    with _unbound_threads():
+    with _pool_settings():
         cpus = [str(cpu) for cpu in range(count)]
         tvm_ffi.get_global_func("runtime.config_threadpool")(_SHARE_ALL_CORES, count, cpus)
+        if not _calling.pool:
+            # Workers read their settings when they start, which they have once each of them has done something.
+            runtime.TVMBackendParallelLaunch(_nothing, None, 0)
     _calling.pool = _calling.pool or count
 
 
-@contextlib.contextmanager
-def _unbound_threads() -> Iterator[None]:
-    """Keep TVM from pinning threads while it makes a pool.
+@ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+def _nothing(_task: int, _environment: object, _data: object) -> int:
+    """A parallel region's task that succeeds."""
+    return 0
 
-    It would pin the *calling* thread too, to the machine's first cores, and so override the affinity that
-    the user (taskset, a container, another library) has set. A user's ``TVM_BIND_THREADS`` is respected.
-    """
-    if "TVM_BIND_THREADS" in os.environ:
-        yield
-        return
-    os.environ["TVM_BIND_THREADS"] = "0"
+
+@contextlib.contextmanager
+def _pool_settings() -> Iterator[None]:
+    """The environment that a pool is made in."""
+    missing = {name: value for name, value in _POOL_SETTINGS.items() if name not in os.environ}
+    os.environ.update(missing)
     try:
         yield
     finally:
-        del os.environ["TVM_BIND_THREADS"]
+        for name in missing:
+            del os.environ[name]
