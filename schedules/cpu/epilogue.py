@@ -16,6 +16,9 @@ from .ir import Flat, bind_lets, broadcast, constant
 
 PARAMETERS = 4
 
+# How attributes of operators say that there is no bound.
+_UNBOUNDED = float(np.finfo(np.float32).max)
+
 
 @dataclass(frozen=True)
 class Activation:
@@ -39,9 +42,8 @@ class Activation:
     @property
     def epilogue(self) -> str:
         """What the kernels over columns emit: `kind`, but ``"none"`` or ``"relu"`` for clips that need no bounds."""
-        limit = float(np.finfo(np.float32).max)  # how attributes of operators say that there is no bound
-        if self.kind == "clip" and self.parameters[1] >= limit:
-            if self.parameters[0] <= -limit:
+        if self.kind == "clip" and self.parameters[1] >= _UNBOUNDED:
+            if self.parameters[0] <= -_UNBOUNDED:
                 return "none"
             if self.parameters[0] == 0:
                 return "relu"
@@ -68,7 +70,10 @@ def epilogue_array(
         float32 ``[2 * M + 4 (+ M)]``.
     """
     parameters = np.zeros(PARAMETERS, np.float32)
-    parameters[: len(activation.parameters)] = activation.parameters
+    given = np.array(activation.parameters)
+    # Infinite sums stay so.
+    given = np.where(np.abs(given) >= _UNBOUNDED, np.copysign(np.inf, given), given)
+    parameters[: len(given)] = given
     parts = [bias, np.zeros_like(bias), parameters]
     if activation.kind == "prelu":
         if slopes is None or slopes.shape != bias.shape:

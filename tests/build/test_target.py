@@ -7,9 +7,11 @@ import json
 import pytest
 import tvm
 
+from tvm_sparse.build import target as target_module
 from tvm_sparse.build.target import make_target
 from tvm_sparse.errors import TvmSparseError
 from tvm_sparse.runtime.host import machine
+from tvm_sparse.schedules.cpu.isa import Isa, code_features
 
 x86 = pytest.mark.skipif(machine() != "x86_64", reason="names CPUs of x86_64 without a triple")
 
@@ -116,3 +118,30 @@ def test_file_without_an_object(tmp_path):
 def test_target_objects_of_another_kind():
     with pytest.raises(TvmSparseError, match="'c' is not supported"):
         make_target(tvm.target.Target("c"))
+
+
+@x86
+def test_features_that_a_hypervisor_hides_are_not_used(monkeypatch):
+    native = make_target(None)
+    if "avx2" not in code_features(native):
+        pytest.skip("needs an x86 CPU with AVX2")
+    present = target_module.cpu_features()
+    assert set(code_features(native).values()) <= present
+    monkeypatch.setattr(target_module, "cpu_features", lambda: present - {"gfni", "movbe", "avx512f"})
+    masked = make_target(None)
+    assert not {"gfni", "movbe", "avx512f"} & set(Isa.from_target(masked).features)
+    # A CPU that the user names is taken as it is.
+    assert "avx512f" in Isa.from_target(make_target("llvm -mcpu=znver4")).features
+
+
+@x86
+def test_a_package_names_the_features_of_its_cpu():
+    assert "avx512_vnni" in Isa.from_target(make_target("llvm -mcpu=znver4")).features
+    features = Isa.from_target(make_target("llvm -mcpu=haswell")).features
+    assert {"avx2", "fma", "bmi2"} <= set(features) and not any(name.startswith("avx512") for name in features)
+
+
+@x86
+def test_layers_are_split_by_the_cores_of_the_target():
+    tasks = [Isa.from_target(make_target(f"llvm -mcpu=znver4 -num-cores={n}")).tasks for n in (1, 2, 64)]
+    assert tasks == [1, 2, 4]
