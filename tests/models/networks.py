@@ -341,6 +341,25 @@ def gated_feed_forward(g: Graph) -> tuple[str, ...]:
     return (g.op("Add", x, g.linear(y, 32, bias=False)),)
 
 
+@network
+def causal_decoder(g: Graph) -> tuple[str, ...]:
+    batch, tokens, hidden, heads = 2, 19, 32, 4
+    x = g.input(batch, tokens, hidden, channels=hidden)
+    y = g.layer_norm(x)
+
+    def split(perm: list[int]) -> str:
+        part = g.op("Reshape", g.linear(y, hidden), g.ints(batch, tokens, heads, hidden // heads))
+        return g.op("Transpose", part, perm=perm)
+
+    scores = g.op("MatMul", split([0, 2, 1, 3]), split([0, 2, 3, 1]))
+    scores = g.op("Mul", scores, g.const(np.float32((hidden // heads) ** -0.5)))
+    later = np.triu(np.full((1, 1, tokens, tokens), -1e9, np.float32), 1)
+    weights = g.op("Softmax", g.op("Add", scores, g.const(later)), axis=-1)
+    mixed = g.op("Transpose", g.op("MatMul", weights, split([0, 2, 1, 3])), perm=[0, 2, 1, 3])
+    mixed = g.op("Reshape", mixed, g.ints(batch, tokens, hidden), channels=hidden)
+    return (g.op("Add", x, g.linear(mixed, hidden)),)
+
+
 def image_size(height: int, width: int, batch: int) -> Build:
     """A stem, a residual block and a strided layer, as small images allow."""
 
