@@ -8,16 +8,16 @@ channels save offsets only. Strips of rows come grouped by their count of blocks
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tvm.script.ir_builder import tirx as T
-from tvm.tirx import PrimFunc
 
 from tvm_sparse.sparsity.formats.blocks import strip_sizes
 
+from .column_layer import ColumnLayer
 from .driver import DRIVER_FIELDS, HALO_FIELDS, Block, emit_tasks
 from .epilogue import emit_activation
-from .ir import Flat, Register, TableReader, as_long, broadcast, build_function, prefetch, registers
+from .ir import Flat, Register, TableReader, as_long, broadcast, prefetch, registers
 from .isa import Isa
 from .lanes import can_spread, load_quad, spread
 
@@ -39,48 +39,24 @@ def block_pieces(isa: Isa, rows: int, vectors: int) -> list[range]:
 
 
 @dataclass(frozen=True)
-class BlockColumnsKernel:
+class BlockColumnsKernel(ColumnLayer):
     """A kernel of the family.
 
     Parameters
     ----------
     shape : tuple of int
         Rows and channels of a block.
-    tile, halo, activation, residual
-        As in :class:`.sparse_columns.SparseColumns`.
     """
 
-    shape: tuple[int, int]
-    tile: tuple[int, int]
-    halo: bool
-    activation: str = "clip"
-    residual: bool = False
+    shape: tuple[int, int] = field(kw_only=True)
 
     @property
-    def shared_argument(self) -> int | None:
-        """Position of the argument that the output may overwrite: the residual is read before any sum is stored."""
-        return 1 if self.residual else None
+    def family(self) -> str:
+        """Name of the format in the symbol."""
+        return f"block{self.shape[0]}x{self.shape[1]}_columns"
 
-    def symbol(self, isa: Isa) -> str:
-        """Name of the compiled function."""
-        source = "window" if self.halo else "panel"
-        residual = "_residual" if self.residual else ""
-        return (
-            f"tvm_sparse_block{self.shape[0]}x{self.shape[1]}_columns_{source}_{self.tile[0]}x{self.tile[1]}"
-            f"_{self.activation}{residual}_{isa.name}"
-        )
-
-    def build(self, isa: Isa) -> PrimFunc:
-        """Build the kernel: ``(x[, residual], values, offsets, numbers, table, y)``."""
-        arguments = [("x", 4, "float32"), ("residual", 4, "float32")][: 2 if self.residual else 1]
-        arguments += [
-            ("values", 1, "float32"),
-            ("offsets", 1, "uint16"),
-            ("numbers", 1, "float32"),
-            ("table", 1, "int32"),
-            ("y", 4, "float32"),
-        ]
-        return build_function(self.symbol(isa), arguments, isa.lanes, lambda *flats: _Emitter(self, isa, *flats).emit())
+    def _body(self, isa: Isa, source: Flat, *rest: Flat) -> None:
+        _Emitter(self, isa, source, *rest).emit()
 
 
 class _Emitter:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tvm.script.ir_builder import tirx as T
-from tvm.tirx import PrimFunc
 
+from .column_layer import ColumnLayer
 from .driver import DRIVER_FIELDS, HALO_FIELDS, Block, emit_tasks
 from .epilogue import emit_activation
-from .ir import Flat, TableReader, as_long, broadcast, build_function
+from .ir import Flat, TableReader, as_long, broadcast
 from .isa import Isa
 from .tile import multiply_tile, pieces, row_sizes
 
@@ -21,38 +21,10 @@ FIELDS = (*DRIVER_FIELDS, *HALO_FIELDS, "strip", "strip_pointers", "depth")
 
 
 @dataclass(frozen=True)
-class DenseColumnsKernel:
-    """A kernel of the family; parameters as in :class:`.sparse_columns.SparseColumns`."""
+class DenseColumnsKernel(ColumnLayer):
+    """A kernel of the family."""
 
-    tile: tuple[int, int]
-    halo: bool
-    activation: str = "clip"
-    residual: bool = False
-
-    @property
-    def shared_argument(self) -> int | None:
-        """Position of the argument that the output may overwrite: the residual is read before any sum is stored."""
-        return 1 if self.residual else None
-
-    def symbol(self, isa: Isa) -> str:
-        """Name of the compiled function."""
-        source = "window" if self.halo else "panel"
-        residual = "_residual" if self.residual else ""
-        return (
-            f"tvm_sparse_dense_columns_{source}_{self.tile[0]}x{self.tile[1]}_{self.activation}{residual}_{isa.name}"
-        )
-
-    def build(self, isa: Isa) -> PrimFunc:
-        """Build the kernel: ``(x[, residual], values, offsets, numbers, table, y)``."""
-        arguments = [("x", 4, "float32"), ("residual", 4, "float32")][: 2 if self.residual else 1]
-        arguments += [
-            ("values", 1, "float32"),
-            ("offsets", 1, "uint16"),
-            ("numbers", 1, "float32"),
-            ("table", 1, "int32"),
-            ("y", 4, "float32"),
-        ]
-        return build_function(self.symbol(isa), arguments, isa.lanes, lambda *flats: self._body(isa, *flats))
+    family = "dense_columns"
 
     def _body(self, isa: Isa, source: Flat, *rest: Flat) -> None:
         residual = rest[0] if self.residual else None

@@ -11,13 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tvm.script.ir_builder import tirx as T
-from tvm.tirx import PrimFunc
 
 from tvm_sparse.sparsity.formats.columns import QUAD
 
+from .column_layer import ColumnLayer
 from .driver import DRIVER_FIELDS, HALO_FIELDS, Block, emit_tasks
 from .epilogue import emit_activation
-from .ir import Flat, TableReader, as_long, broadcast, build_function, prefetch, registers
+from .ir import Flat, TableReader, as_long, broadcast, prefetch, registers
 from .isa import Isa
 from .lanes import can_spread, load_quad, spread
 
@@ -25,54 +25,23 @@ FIELDS = (*DRIVER_FIELDS, *HALO_FIELDS, "rows", "group", "group_pointers", "pref
 
 
 @dataclass(frozen=True)
-class SparseColumns:
+class SparseColumns(ColumnLayer):
     """A kernel of the family.
 
     Parameters
     ----------
-    tile : tuple of int
-        Rows and columns ``(R, V)`` of the register tile.
-    halo : bool
-        Whether windows are built in a buffer; otherwise panels are read in place (1x1, linear).
-    activation : str
-        Kind of the epilogue's activation.
-    residual : bool
-        Whether a second tensor, in the output's geometry, is added before the activation.
     in_place : bool
         Whether the output may overwrite the input: rows of a block read no channel that another block's rows write.
     """
 
-    tile: tuple[int, int]
-    halo: bool
-    activation: str = "clip"
-    residual: bool = False
     in_place: bool = False
+
+    family = "sparse_columns"
 
     @property
     def shared_argument(self) -> int | None:
-        """Position of the argument that the output may overwrite: the residual is read before any sum is stored."""
-        return 1 if self.residual else 0 if self.in_place else None
-
-    def symbol(self, isa: Isa) -> str:
-        """Name of the compiled function."""
-        source = "window" if self.halo else "panel"
-        residual = "_residual" if self.residual else "_in_place" if self.in_place else ""
-        return (
-            f"tvm_sparse_sparse_columns_{source}_{self.tile[0]}x{self.tile[1]}_{self.activation}{residual}"
-            f"_{isa.name}"
-        )
-
-    def build(self, isa: Isa) -> PrimFunc:
-        """Build the kernel: ``(x[, residual], values, offsets, numbers, table, y)``."""
-        arguments = [("x", 4, "float32"), ("residual", 4, "float32")][: 2 if self.residual else 1]
-        arguments += [
-            ("values", 1, "float32"),
-            ("offsets", 1, "uint16"),
-            ("numbers", 1, "float32"),
-            ("table", 1, "int32"),
-            ("y", 4, "float32"),
-        ]
-        return build_function(self.symbol(isa), arguments, isa.lanes, lambda *flats: self._body(isa, *flats))
+        """Position of the argument that the output may overwrite."""
+        return 0 if self.in_place else super().shared_argument
 
     def _body(self, isa: Isa, source: Flat, *rest: Flat) -> None:
         residual = rest[0] if self.residual else None

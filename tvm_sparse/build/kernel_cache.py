@@ -13,7 +13,6 @@ from pathlib import Path
 
 import tvm
 
-import tvm_sparse
 from tvm_sparse.errors import TvmSparseError
 from tvm_sparse.runtime.cache import cache_folder
 from tvm_sparse.schedules.cpu.isa import Isa
@@ -105,10 +104,13 @@ def _compile(kernel: Kernel, isa: Isa, target: tvm.target.Target, directory: Pat
 
 @lru_cache(maxsize=1)
 def _sources() -> str:
-    """Hash of the kernels' sources, so that a changed kernel is compiled anew."""
-    import tvm_sparse.schedules.cpu as cpu
+    """Hash of the kernels' sources, and of the layouts and formats that they read, so that a change compiles anew."""
+    import tvm_sparse.layout
+    import tvm_sparse.schedules.cpu
+    import tvm_sparse.sparsity.formats
 
     digest = hashlib.sha256(tvm_sparse.__version__.encode())
-    for path in sorted(Path(cpu.__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
+    for package in (tvm_sparse.schedules.cpu, tvm_sparse.layout, tvm_sparse.sparsity.formats):
+        for path in sorted(Path(package.__path__[0]).rglob("*.py")):
+            digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -65,7 +65,7 @@ def pack_blocks(
         layer.weight.reshape(rows, per_group, -1)
     )
     kernel = block_columns.BlockColumnsKernel(
-        shape, places.tile, places.program is not None, layer.activation.epilogue, layer.residual
+        places.tile, places.program is not None, layer.activation.epilogue, layer.residual, shape=shape
     )
     cached = fits_cache(layer, source, isa)
     table = pack_table(

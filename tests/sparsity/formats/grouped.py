@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 
@@ -14,3 +16,14 @@ def convolve(weight: np.ndarray, x: np.ndarray, groups: int) -> np.ndarray:
             for row in range(weight.shape[0])
         ]
     )
+
+
+def check_product(fmt, packed: dict, weight: np.ndarray, multiply: Callable[..., np.ndarray]) -> None:
+    """Compare ``multiply(fmt, packed, buffer, bias)`` with the dense product; elements between the taps are NaN."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((fmt.groups * weight.shape[1], len(fmt.taps)))
+    bias = rng.standard_normal(len(weight))
+    stored = np.full((len(x), fmt.channel_stride), np.nan)
+    stored[:, fmt.taps] = x
+    got = multiply(fmt, packed, stored.reshape(-1), bias)
+    np.testing.assert_allclose(got, convolve(weight, x, fmt.groups) + bias, rtol=1e-6, atol=1e-6)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.sparsity.formats.grouped import convolve
+from tests.sparsity.formats.grouped import check_product
 from tests.sparsity.weights import KINDS, pruned
 from tvm_sparse.sparsity.formats.blocks import BlockColumns, count_blocks
 
@@ -66,13 +66,7 @@ def multiply(fmt: BlockColumns, packed: dict, x: np.ndarray, bias: np.ndarray) -
 @given(FINITE_CASES)
 def test_product(case):
     fmt, weight = case
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((fmt.groups * weight.shape[1], len(fmt.taps)))
-    bias = rng.standard_normal(len(weight))
-    stored = np.full((len(x), fmt.channel_stride), np.nan)
-    stored[:, fmt.taps] = x
-    got = multiply(fmt, fmt.pack(weight), stored.reshape(-1), bias)
-    np.testing.assert_allclose(got, convolve(weight, x, fmt.groups) + bias, rtol=1e-6, atol=1e-6)
+    check_product(fmt, fmt.pack(weight), weight, multiply)
 
 
 @given(CASES)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.sparsity.formats.grouped import convolve
+from tests.sparsity.formats.grouped import check_product
 from tests.sparsity.weights import KINDS, pruned
 from tvm_sparse.sparsity.formats.dense import DenseColumns
 
@@ -57,14 +57,8 @@ def multiply(fmt: DenseColumns, packed: dict, x: np.ndarray, bias: np.ndarray) -
 @given(FINITE_CASES)
 def test_product(case):
     fmt, weight = case
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((fmt.groups * weight.shape[1], len(fmt.taps)))
-    bias = rng.standard_normal(len(weight))
-    stored = np.full((len(x), fmt.channel_stride), np.nan)
-    stored[:, fmt.taps] = x
     packed = fmt.pack(weight)
-    got = multiply(fmt, packed, stored.reshape(-1), bias)
-    np.testing.assert_allclose(got, convolve(weight, x, fmt.groups) + bias, rtol=1e-6, atol=1e-6)
+    check_product(fmt, packed, weight, multiply)
     # Sums start and end where the group's channels do.
     for channel, channels, first, last in packed["block"].tolist():
         start = channel % weight.shape[1]
@@ -92,5 +86,5 @@ def test_strips_must_fall_to_one_row(sizes):
 
 def test_offsets_must_fit_16_bits():
     DenseColumns(256, (255,), 256, (1,))
-    with pytest.raises(ValueError, match="256 channels do not fit 16 bits"):
+    with pytest.raises(ValueError, match="256 channels of 256 elements do not fit 16 bits"):
         DenseColumns(256, (256,), 256, (1,))

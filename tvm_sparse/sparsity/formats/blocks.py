@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .columns import split_rows
+from .offsets import check_offsets, packed_bytes, places_of_offsets
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,7 @@ class BlockColumns:
             raise ValueError(f"block, groups and chunks must be at least 1: {self}")
         if self.block % channels:
             raise ValueError(f"K-blocks of {self.block} channels cut blocks of {channels}")
-        if (self.block - 1) * self.channel_stride + max(self.taps) > np.iinfo(np.uint16).max:
-            raise ValueError(f"offsets of {self.block} channels do not fit 16 bits: use a smaller block")
+        check_offsets(self.block, self.channel_stride, self.taps)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -101,11 +101,7 @@ class BlockColumns:
         """
         dense = np.zeros(shape, np.float32)
         width, sizes, pointers = self.shape[1], self.sizes, packed["group_pointers"]
-        place = {
-            channel * self.channel_stride + position: (channel, tap)
-            for channel in range(0, self.block, width)
-            for tap, position in enumerate(self.taps)
-        }
+        place = places_of_offsets(self.block, self.channel_stride, self.taps, width)
         for block, channel in enumerate(packed["block"][:, 0].tolist()):
             for number, size in enumerate(sizes):
                 begin, end = pointers[block * len(sizes) + number :][:2]
@@ -122,8 +118,7 @@ class BlockColumns:
     @staticmethod
     def nbytes(packed: Mapping[str, np.ndarray]) -> int:
         """Bytes of a packed weight as it is stored in a package."""
-        tables = sum(packed[k].size for k in ("rows", "group", "group_pointers", "block", "block_pointers"))
-        return packed["values"].nbytes + packed["offsets"].nbytes + 4 * tables
+        return packed_bytes(packed, ("rows", "group", "group_pointers", "block", "block_pointers"))
 
 
 def strip_sizes(rows: int) -> tuple[int, ...]:

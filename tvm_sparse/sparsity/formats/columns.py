@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .offsets import check_offsets, packed_bytes, places_of_offsets
+
 # Nonzeros of one unrolled step; a row's tail has fewer.
 QUAD = 4
 
@@ -46,12 +48,7 @@ class UnstructuredColumns:
     def __post_init__(self) -> None:
         if self.block < 1 or self.groups < 1 or self.chunks < 1:
             raise ValueError(f"block, groups and chunks must be at least 1: {self}")
-        reach = (self.block - 1) * self.channel_stride + max(self.taps)
-        if reach > np.iinfo(np.uint16).max:
-            raise ValueError(
-                f"offsets of {self.block} channels of {self.channel_stride} elements do not fit 16 bits: "
-                "use a smaller block"
-            )
+        check_offsets(self.block, self.channel_stride, self.taps)
 
     def pack(self, dense: np.ndarray) -> dict[str, np.ndarray]:
         """Pack a weight.
@@ -95,12 +92,7 @@ class UnstructuredColumns:
         dense = np.zeros(shape, np.float32)
         per_group = shape[1]
         rows_per_group = shape[0] // self.groups
-        tap_of = {position: tap for tap, position in enumerate(self.taps)}
-        lookup = {
-            channel * self.channel_stride + position: (channel, tap)
-            for channel in range(self.block)
-            for position, tap in tap_of.items()
-        }
+        lookup = places_of_offsets(self.block, self.channel_stride, self.taps)
         pointers = packed["group_pointers"]
         for block, (channel, _, _, _) in enumerate(packed["block"]):
             for tail in range(QUAD):
@@ -118,8 +110,7 @@ class UnstructuredColumns:
     @staticmethod
     def nbytes(packed: Mapping[str, np.ndarray]) -> int:
         """Bytes of a packed weight as it is stored in a package."""
-        tables = sum(packed[k].size for k in ("rows", "group", "group_pointers", "block", "block_pointers"))
-        return packed["values"].nbytes + packed["offsets"].nbytes + 4 * tables
+        return packed_bytes(packed, ("rows", "group", "group_pointers", "block", "block_pointers"))
 
     def _chunks(self, rows: int, per_group: int) -> list[list[tuple[range, range, range, bool, bool]]]:
         """Blocks of each chunk: output rows, input channels, their place in the weight, first, last."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .columns import split_rows
+from .offsets import check_offsets, packed_bytes
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,7 @@ class DenseColumns:
     def __post_init__(self) -> None:
         if self.row_sizes[-1] != 1 or list(self.row_sizes) != sorted(set(self.row_sizes), reverse=True):
             raise ValueError(f"row sizes must fall to 1: {self.row_sizes}")
-        if (self.block - 1) * self.channel_stride + max(self.taps) > np.iinfo(np.uint16).max:
-            raise ValueError(f"offsets of {self.block} channels do not fit 16 bits: use a smaller block")
+        check_offsets(self.block, self.channel_stride, self.taps)
 
     def pack(self, dense: np.ndarray) -> dict[str, np.ndarray]:
         """Pack a float32 weight ``[M, C / groups, taps]``.
@@ -104,5 +104,4 @@ class DenseColumns:
     @staticmethod
     def nbytes(packed: Mapping[str, np.ndarray]) -> int:
         """Bytes of a packed weight."""
-        tables = sum(packed[k].size for k in ("strip", "strip_pointers", "depth", "block", "block_pointers"))
-        return packed["values"].nbytes + packed["offsets"].nbytes + 4 * tables
+        return packed_bytes(packed, ("strip", "strip_pointers", "depth", "block", "block_pointers"))
