@@ -13,10 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 from .geometry import Geometry
-
-# Sign bit: "take this lane from the source". Bits 0-4 then address the source as the second table of a two-source
-# permute (AVX-512), bits 0-2 as the lane of a one-source permute (AVX2); the other ISAs use the low bits too.
-_TAKE = -(1 << 31)
+from .merge import TAKE, join_copies
 
 
 @dataclass(frozen=True)
@@ -250,7 +247,7 @@ def lane_index(lane: np.ndarray, taken: np.ndarray) -> tuple[int, ...]:
     """
     lanes = len(lane)
     return tuple(
-        (_TAKE | (lanes + int(source)) if take else keep)
+        (TAKE | (lanes + int(source)) if take else keep)
         for keep, (source, take) in enumerate(zip(lane, taken, strict=True))
     )
 
@@ -301,7 +298,7 @@ class _Operations:
             index[v] = self._index(lane[v], inside[v])
         left = self._take_runs(destination, source, index, one_source)
         copies = plain & left
-        self._kinds["copy"] += self._runs(destination[copies], source[copies])
+        self._kinds["copy"] += map(tuple, join_copies(destination[copies], source[copies], self.lanes))
         singles = one_source & ~plain & left
         self._kinds["one"] += zip(
             destination[singles].tolist(), source[singles].tolist(), index[singles].tolist(), strict=True
@@ -354,23 +351,6 @@ class _Operations:
         entries = [int(destination[0]), int(source[0]), *jumps, int(source[1] - source[0])]
         kind = "copy" if index < 0 else "one"
         self._kinds[f"{kind}_{direction}"].append((*entries, *([] if index < 0 else [index])))
-
-    def _runs(self, destination: np.ndarray, source: np.ndarray) -> list[tuple[int, ...]]:
-        """Join copies whose destinations follow each other and whose sources are equally far apart."""
-        order = np.argsort(destination)
-        out: list[tuple[int, ...]] = []
-        for target, origin in zip(destination[order].tolist(), source[order].tolist(), strict=True):
-            if out:
-                start, first, count, step = out[-1]
-                if target == start + count * self.lanes:
-                    if count == 1 and origin > first:
-                        out[-1] = (start, first, 2, origin - first)
-                        continue
-                    if origin == first + count * step:
-                        out[-1] = (start, first, count + 1, step)
-                        continue
-            out.append((target, origin, 1, 0))
-        return out
 
     def _index(self, lane: np.ndarray, mine: np.ndarray) -> int:
         key = lane_index(lane, mine)

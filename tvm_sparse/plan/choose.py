@@ -17,6 +17,13 @@ from .pack_rows import MEMORY_BYTES, sparse_rows_cycles
 from .places import part_size
 from .plan import BLOCK_SHAPES, DEPTHWISE, Plan
 
+# Measured: of a vector of a window; of windows that the nonzeros of a kernel read; over what the units could do.
+_WINDOW_CYCLES = 4.5
+_SPARSE_WINDOWS = 1.2
+_DENSE_LOSS, _BLOCK_LOSS = 1.09, 1.1
+# Cycles to start and end a strip on one piece of a tile, beside what each of its vectors takes.
+_STRIP_CYCLES = 18
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -127,12 +134,6 @@ def window_cycles(layer: Convolution, source: Geometry, target: Geometry) -> flo
     return _WINDOW_CYCLES * extent[0] * extent[1] * layer.weight.shape[1] * layer.groups
 
 
-# Measured: of a vector of a window; of windows that the nonzeros of a kernel read; over what the units could do.
-_WINDOW_CYCLES = 4.5
-_SPARSE_WINDOWS = 1.2
-_DENSE_LOSS, _BLOCK_LOSS = 1.09, 1.1
-
-
 def dense_cycles(layer: Convolution, source: Geometry | None, target: Geometry | None, isa: Isa) -> float:
     """Estimated cycles of the dense kernel, per panel (or plain row)."""
     if target is None or source is None:
@@ -164,13 +165,7 @@ def sparse_cycles(layer: Convolution, source: Geometry | None, target: Geometry 
     return parts * (nonzeros * per_nonzero + layer.weight.shape[0] * per_row) + windows
 
 
-# Cycles to start and end a strip on one piece of a tile, beside what each of its vectors takes.
-_STRIP_CYCLES = 18
-
-
-def block_cycles(
-    layer: Convolution, shape: tuple[int, int], source: Geometry, target: Geometry, isa: Isa
-) -> float:
+def block_cycles(layer: Convolution, shape: tuple[int, int], source: Geometry, target: Geometry, isa: Isa) -> float:
     """Estimated cycles of the block kernel, per panel."""
     rows, width = block_rows(shape[0], isa), shape[1]
     if rows == 1:

@@ -7,7 +7,6 @@ import numpy as np
 from tvm_sparse.layout.geometry import Geometry
 from tvm_sparse.layout.table import pack_table
 from tvm_sparse.schedules.cpu import block_columns
-from tvm_sparse.schedules.cpu.driver import BUFFER_ELEMENTS
 from tvm_sparse.schedules.cpu.epilogue import epilogue_array
 from tvm_sparse.schedules.cpu.isa import Isa
 from tvm_sparse.sparsity.formats.blocks import BlockColumns, strip_sizes
@@ -51,10 +50,7 @@ def pack_blocks(
     shape = (block_rows(shape[0], isa), shape[1])
     part = MAX_PART if shape[0] == 1 else block_part(isa)
     places = Places.plan(layer, source, target, part, isa)
-    taps = tuple(int(t) for t in places.taps.reshape(-1))
-    limit = (65535 - max(taps)) // places.channel_stride + 1
-    if places.program is not None:
-        limit = min(limit, BUFFER_ELEMENTS // places.channel_stride)
+    taps, limit = places.tap_offsets, places.channel_limit
     if per_group % shape[1] or limit < shape[1]:
         shape = (1, 1)
     width, share = shape[1], 1.0 if shape[0] == 1 else BLOCK_SHARE

@@ -9,7 +9,6 @@ import numpy as np
 from tvm_sparse.layout.geometry import Geometry
 from tvm_sparse.layout.table import pack_table
 from tvm_sparse.schedules.cpu import dense_columns, sparse_columns
-from tvm_sparse.schedules.cpu.driver import BUFFER_ELEMENTS
 from tvm_sparse.schedules.cpu.epilogue import epilogue_array
 from tvm_sparse.schedules.cpu.isa import Isa
 from tvm_sparse.schedules.cpu.tile import row_sizes
@@ -39,10 +38,7 @@ def pack_sparse(layer: Convolution, source: Geometry, target: Geometry, isa: Isa
     """
     rows, per_group = layer.weight.shape[:2]
     places = Places.plan(layer, source, target, MAX_PART, isa)
-    taps = tuple(int(t) for t in places.taps.reshape(-1))
-    limit = (65535 - max(taps)) // places.channel_stride + 1
-    if places.program is not None:
-        limit = min(limit, BUFFER_ELEMENTS // places.channel_stride)
+    taps, limit = places.tap_offsets, places.channel_limit
     ideal = int(STENCIL_SHARE * isa.l1_bytes) if layer.depthwise else isa.l1_bytes
     block = even_block(per_group * layer.groups, ideal // (4 * places.touched), limit)
     if layer.groups > 1:
@@ -111,12 +107,9 @@ def pack_dense(layer: Convolution, source: Geometry, target: Geometry, isa: Isa)
     """Pack a layer whose weights stay dense."""
     rows, per_group = layer.weight.shape[:2]
     places = Places.plan(layer, source, target, source.vectors, isa)
-    taps = tuple(int(t) for t in places.taps.reshape(-1))
-    limit = (65535 - max(taps)) // places.channel_stride + 1
+    taps, limit = places.tap_offsets, places.channel_limit
     if places.program is None:
         limit = min(limit, max(1, int(_DENSE_BLOCK_SHARE * isa.l1_bytes) // (4 * places.touched)))
-    else:
-        limit = min(limit, BUFFER_ELEMENTS // places.channel_stride)
     block = min(per_group, limit)
     block = -(-per_group // -(-per_group // block))
     chunks = count_chunks(source.batch * places.stripes, layer, block, places.row_bytes(target), isa)

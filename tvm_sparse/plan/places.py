@@ -95,6 +95,17 @@ class Places:
             return self.channel_stride
         return self.channel_stride * len(np.unique(self.tile_panel)) // len(self.tile_panel)
 
+    @property
+    def tap_offsets(self) -> tuple[int, ...]:
+        """Position of every tap in the source of a channel, in elements."""
+        return tuple(int(tap) for tap in self.taps.reshape(-1))
+
+    @property
+    def channel_limit(self) -> int:
+        """Channels of a K-block at most: its offsets fit 16 bits, its windows the buffer."""
+        limit = (65535 - max(self.tap_offsets)) // self.channel_stride + 1
+        return limit if self.program is None else min(limit, BUFFER_ELEMENTS // self.channel_stride)
+
     def row_bytes(self, target: Geometry) -> int:
         """Bytes of one output channel that a task works on."""
         tiles = len(self.tile_panel) // self.stripes
