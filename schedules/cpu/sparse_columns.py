@@ -1,15 +1,17 @@
 """Unstructured sparse convolutions and linear layers over columns.
 
 For each row of a block and each of its nonzeros, one weight is broadcast and multiplied with the vectors of the tile:
-``acc[s] += w * source[offset + s]``. Rows come grouped by their count of nonzeros (see
-:mod:`tvm_sparse.sparsity.formats.columns`), so the inner loops run without mispredicted branches. Sums of later
-K-blocks are added at the end of a row: the multiply-add chain must not wait for the second-level cache.
+``acc[s] += w * source[offset + s]``. Rows come in bundles, which one body computes at once: chains of multiply-adds
+wait four cycles for each other, so small tiles need several rows. Bundles come grouped by their count of nonzeros (see
+:mod:`tvm_sparse.sparsity.formats.columns`), so the inner loops run without mispredicted branches.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 
+import tvm
 from tvm.script.ir_builder import tirx as T
 
 from tvm_sparse.sparsity.formats.columns import QUAD
@@ -20,6 +22,12 @@ from .epilogue import emit_activation
 from .ir import Flat, TableReader, as_long, broadcast, prefetch, registers
 from .isa import Isa
 from .lanes import can_spread, load_quad, spread
+
+# Vectors that one body computes of a panel read in place. More share a weight's broadcast, but a K-block then has fewer
+# channels, and its partial sums cost as much again; three to five are equally fast (AVX-512), seven lose a tenth.
+_PART = 5
+# Accumulators of a bundle, where the registers allow: two multiply-adds a cycle wait four cycles for their sums.
+_SUMS = 16
 
 FIELDS = (*DRIVER_FIELDS, *HALO_FIELDS, "rows", "group", "group_pointers", "prefetch", "spread")
 
@@ -38,6 +46,16 @@ class SparseColumns(ColumnLayer):
 
     family = "sparse_columns"
 
+    def parts(self) -> list[int]:
+        """Vectors of each part of the tile: windows are read whole, panels in place in parts of about one size."""
+        vectors = self.tile[0] * self.tile[1]
+        count = 1 if self.halo else -(-vectors // _PART)
+        return [(vectors + i) // count for i in reversed(range(count))]
+
+    def bundle(self, isa: Isa) -> int:
+        """Rows that a body computes at once."""
+        return max(1, min(4, (_SUMS if isa.registers >= 32 else isa.registers - 6) // max(self.parts())))
+
     @property
     def shared_argument(self) -> int | None:
         """Position of the argument that the output may overwrite."""
@@ -48,92 +66,129 @@ class SparseColumns(ColumnLayer):
         values, offsets, numbers, table_buffer, output = rest[-5:]
         table = TableReader(table_buffer, FIELDS)
 
+        size = self.bundle(isa)
+        parts = self.parts()
+
         def rows(block: Block) -> None:
-            spread_weights = can_spread(isa, self.tile[0] * self.tile[1])
+            spread_weights = can_spread(isa, parts[0] * size)
             indices = [T.bind(table.vector("spread", i * isa.lanes)) for i in range(QUAD * spread_weights)]
             first_of_block = T.bind(table.at("group", table.at("group_pointers", block.index * QUAD) * 4))
-            for tail in range(QUAD):
-                pointer = block.index * QUAD + tail
-                begin = T.bind(table.at("group_pointers", pointer))
-                count = T.bind(table.at("group_pointers", pointer + 1) - begin)
-                with T.serial(0, count) as group:
-                    entry = T.bind((begin + group) * 4)
-                    first_row = T.bind(table.at("group", entry))
-                    position = T.bind(table.at("group", entry + 2))
-                    quads = T.bind(table.at("group", entry + 3))
-                    with T.serial(0, table.at("group", entry + 1)) as row:
-                        # Positions are 64 bit, so that constant distances fold into the addresses.
-                        at = T.bind(as_long(position + row * (quads * QUAD + tail)))
-                        channel = T.bind(table.at("rows", first_row + row))
-                        self._row(
-                            isa, block, table, values, offsets, numbers, output, residual,
-                            channel, at, quads, tail, first_row - first_of_block + row, indices,
-                        )  # fmt: skip
+            emit = _BundleEmitter(self, isa, table, values, offsets, numbers, output, residual, indices)
+            begin = 0
+            for vectors, count in Counter(parts).items():
+                with T.serial(0, count) as part:
+                    shift = T.bind((part * vectors + begin) * isa.lanes)
+                    fetches = None if self.halo or begin else part == 0
+                    place = replace(
+                        block, base=T.bind(block.base + shift), output=T.bind(block.output + shift)
+                    )
+                    self._groups(emit, place, table, size, vectors, first_of_block, fetches)
+                begin += vectors * count
 
         emit_tasks(isa, table, source, self.halo, self.tile, rows)
 
-    def _row(
-        self, isa: Isa, block: Block, table: TableReader, values: Flat, offsets: Flat, numbers: Flat,
-        output: Flat, residual: Flat | None, channel, at, quads, tail: int, number, indices: list,
-    ) -> None:  # fmt: skip
-        """Emit one row: start, quads, tail, earlier sums, residual, activation, store."""
-        lanes, (tile_rows, tile_columns) = isa.lanes, self.tile
-        count = tile_rows * tile_columns
-        accumulators = registers(count, lanes)
-        channels = table.scalar("channels_out")
-        y = T.bind(as_long(block.output + channel * table.scalar("output_channel")))
-        start = T.bind(numbers[channel + channels * (1 - block.first)])
-        for accumulator in accumulators:
-            accumulator.set(broadcast(start, lanes))
-        base, pitch = as_long(block.base), as_long(block.pitch)
-        if not self.halo:
-            # The next block's activations follow this block's in memory: each row fetches some lines of them.
-            lines = T.bind(table.at("prefetch", block.index))
-            with T.If(lines > 0):
-                with T.Then():
-                    distance = table.at("block", block.index * 4 + 1) * table.scalar("input_channel")
-                    ahead = T.bind(base + as_long(distance))
-                    with T.serial(0, lines) as line:
-                        prefetch(block.source, ahead + as_long((number * lines + line) * 16))
+    def _groups(
+        self, emit: _BundleEmitter, block: Block, table: TableReader, size: int, vectors: int, first_of_block, fetches
+    ) -> None:
+        """Emit the loops over groups and bundles of a block, for one part of the tile."""
+        for tail in range(QUAD):
+            pointer = block.index * QUAD + tail
+            begin = T.bind(table.at("group_pointers", pointer))
+            count = T.bind(table.at("group_pointers", pointer + 1) - begin)
+            with T.serial(0, count) as group:
+                entry = T.bind((begin + group) * 4)
+                first_row = T.bind(table.at("group", entry))
+                position = T.bind(table.at("group", entry + 2))
+                quads = T.bind(table.at("group", entry + 3))
+                with T.serial(0, table.at("group", entry + 1)) as bundle:
+                    # Positions are 64 bit, so that constant distances fold into the addresses.
+                    at = T.bind(as_long(position + bundle * (size * (quads * QUAD + tail))))
+                    row = T.bind(first_row + bundle * size)
+                    rows = [T.bind(table.at("rows", row + r)) for r in range(size)]
+                    if fetches is not None:
+                        emit.prefetch(block, (row - first_of_block) // size, fetches)
+                    emit.bundle(block, rows, vectors, at, quads, tail)
 
-        def multiply(position, weight) -> None:
-            origin = T.bind(base + as_long(offsets[position]))
-            for s, accumulator in enumerate(accumulators):
-                column, r = divmod(s, tile_rows)
-                shift = origin + r * lanes if column == 0 else origin + (pitch * column + r * lanes)
-                accumulator.set(accumulator.value + weight * block.source.load_vector(shift))
 
-        with T.serial(0, quads) as quad:
-            step = T.bind(at + as_long(quad * QUAD))
-            for i, weight in enumerate(self._weights(isa, values, step, QUAD, indices)):
-                multiply(step + i, weight)
-        rest = T.bind(at + as_long(quads * QUAD))
-        for i, weight in enumerate(self._weights(isa, values, rest, tail, indices)):
-            multiply(rest + i, weight)
-        with T.If(block.first == 0):
+@dataclass(frozen=True)
+class _BundleEmitter:
+    """Emits the body of a bundle of rows."""
+
+    kernel: SparseColumns
+    isa: Isa
+    table: TableReader
+    values: Flat
+    offsets: Flat
+    numbers: Flat
+    output: Flat
+    residual: Flat | None
+    indices: list
+
+    def prefetch(self, block: Block, number, wanted) -> None:
+        """Fetch lines of the next block's activations, which follow this block's in memory."""
+        table = self.table
+        lines = T.bind(table.at("prefetch", block.index))
+        with T.If(tvm.tirx.all(lines > 0, wanted)):
             with T.Then():
-                for s, accumulator in enumerate(accumulators):
-                    accumulator.set(accumulator.value + output.load_vector(y + s * lanes))
-        if residual is not None:
-            with T.If(block.first == 1):
-                with T.Then():
-                    for s, accumulator in enumerate(accumulators):
-                        accumulator.set(accumulator.value + residual.load_vector(y + s * lanes))
+                distance = table.at("block", block.index * 4 + 1) * table.scalar("input_channel")
+                ahead = T.bind(as_long(block.base) + as_long(distance))
+                with T.serial(0, lines) as line:
+                    prefetch(block.source, ahead + as_long((number * lines + line) * 16))
+
+    def bundle(self, block: Block, rows: list, vectors: int, at, quads, tail: int) -> None:
+        """Starts or earlier sums, quads, tails, activation, stores."""
+        lanes, size, output, residual = self.isa.lanes, len(rows), self.output, self.residual
+        accumulators = registers(vectors * size, lanes)
+        sums = [accumulators[r * vectors : (r + 1) * vectors] for r in range(size)]
+        channels = self.table.scalar("channels_out")
+        places = [T.bind(as_long(block.output + row * self.table.scalar("output_channel"))) for row in rows]
+        with T.If(block.first == 1):
+            with T.Then():
+                for row, place, tile in zip(rows, places, sums, strict=True):
+                    start = T.bind(broadcast(self.numbers[row], lanes))
+                    for s, accumulator in enumerate(tile):
+                        earlier = None if residual is None else residual.load_vector(place + s * lanes)
+                        accumulator.set(start if earlier is None else start + earlier)
+            with T.Else():
+                for place, tile in zip(places, sums, strict=True):
+                    for s, accumulator in enumerate(tile):
+                        accumulator.set(output.load_vector(place + s * lanes))
+        with T.serial(0, quads) as quad:
+            self._step(block, sums, T.bind(at + as_long(quad * (QUAD * size))), QUAD)
+        self._step(block, sums, T.bind(at + as_long(quads * (QUAD * size))), tail)
         with T.If(block.last == 1):
             with T.Then():
-                for accumulator in accumulators:
-                    accumulator.set(
-                        emit_activation(self.activation, accumulator.value, numbers, channels, channel, lanes)
-                    )
-        for s, accumulator in enumerate(accumulators):
-            output.store_vector(y + s * lanes, accumulator.value)
+                for row, tile in zip(rows, sums, strict=True):
+                    for accumulator in tile:
+                        accumulator.set(
+                            emit_activation(
+                                self.kernel.activation, accumulator.value, self.numbers, channels, row, lanes
+                            )
+                        )
+        for place, tile in zip(places, sums, strict=True):
+            for s, accumulator in enumerate(tile):
+                output.store_vector(place + s * lanes, accumulator.value)
 
-    def _weights(self, isa: Isa, values: Flat, position, count: int, indices: list):
+    def _step(self, block: Block, sums: list, position, count: int) -> None:
+        """Some consecutive nonzeros of every row of the bundle."""
+        base, pitch, lanes = as_long(block.base), as_long(block.pitch), self.isa.lanes
+        tile_rows = self.kernel.tile[0]
+        starts = [position + r * count for r in range(len(sums))]
+        weights = [self._weights(start, count) for start in starts]
+        for i, of_rows in enumerate(zip(*weights, strict=True)):
+            for tile, start, weight in zip(sums, starts, of_rows, strict=True):
+                origin = T.bind(base + as_long(self.offsets[start + i]))
+                for s, accumulator in enumerate(tile):
+                    column, r = divmod(s, tile_rows)
+                    shift = origin + r * lanes if column == 0 else origin + (pitch * column + r * lanes)
+                    accumulator.set(accumulator.value + weight * block.source.load_vector(shift))
+
+    def _weights(self, position, count: int):
         """Up to four consecutive weights, each in every lane of a vector; emitted one by one, as they are used."""
-        if not indices or not count:
+        if not self.indices or not count:
             for i in range(count):
-                yield T.bind(broadcast(values[position + i], isa.lanes))
+                yield T.bind(broadcast(self.values[position + i], self.isa.lanes))
             return
-        quad = T.bind(load_quad(isa, values, position))
+        quad = T.bind(load_quad(self.isa, self.values, position))
         for i in range(count):
-            yield T.bind(spread(isa, quad, indices[i]))
+            yield T.bind(spread(self.isa, quad, self.indices[i]))

@@ -168,18 +168,24 @@ class _Frame:
 
 
 def _sparse_rows(frame: _Frame, kernel: sparse_columns.SparseColumns) -> None:
+    bundle = kernel.bundle(frame.isa)
     values, offsets = frame.arrays[0], frame.arrays[1]
     pointers = frame.table.array("group_pointers", frame.block * QUAD + QUAD + 1)
     groups = frame.table.array("group", int(pointers[-1]), 4)
     for tail in range(QUAD):
         begin, end = pointers[frame.block * QUAD + tail :][:2]
         for first_row, count, position, quads in groups[begin:end].tolist():
-            size = quads * QUAD + tail
-            rows = frame.table.array("rows", first_row + count)[first_row:]
-            for i, row in enumerate(rows.tolist()):
-                at = slice(position + i * size, position + (i + 1) * size)
-                sums = np.tensordot(values[at].astype("float64"), frame.gather(offsets[at]), 1)
-                frame.finish(row, sums)
+            rows = frame.table.array("rows", first_row + count * bundle)[first_row:].reshape(count, bundle)
+            for i, members in enumerate(rows.tolist()):
+                start = position + i * bundle * (quads * QUAD + tail)
+                sums: list[np.ndarray] = [np.zeros(()) for _ in members]
+                for step in [QUAD] * quads + [tail] * (tail > 0):
+                    for r in range(bundle):
+                        at = slice(start, start := start + step)
+                        sums[r] = sums[r] + np.tensordot(values[at].astype("float64"), frame.gather(offsets[at]), 1)
+                # A short bundle repeats its last row; all of its sums start before any is stored.
+                for row, total in dict(zip(members, sums, strict=True)).items():
+                    frame.finish(row, np.broadcast_to(total, frame.shifts.shape))
 
 
 def _block_rows(frame: _Frame, kernel: block_columns.BlockColumnsKernel) -> None:

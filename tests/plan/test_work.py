@@ -35,9 +35,12 @@ def test_sparse_panel():
     packed = pack_sparse(convolution, LINE, LINE, AVX512)
     weights = packed.arrays[0].nbytes + packed.arrays[1].nbytes
     work = count_work(convolution, packed, AVX512, LINE, LINE)
-    assert (work.macs, work.lane_macs, work.utilisation) == (10 * 112, 10 * 112, 1.0)
-    # Seven vectors and a quarter of a load of four weights.
-    assert work.loaded == 10 * 7.25 * 64
+    # Rows of a bundle are padded to its longest one.
+    stored = packed.arrays[0].size - 16
+    assert 10 <= stored < 16
+    assert (work.macs, work.lane_macs, work.utilisation) == (10 * 112, stored * 112, 1.0)
+    # Seven vectors, and in both parts of the tile a quarter of a load of four weights.
+    assert work.loaded == stored * 7.5 * 64
     assert (work.l2_read, work.l2_written) == (4 * ROW + weights, 8 * ROW)
     # Small tensors are still in the second-level cache.
     assert (work.memory_read, work.memory_written) == (weights, 0)
@@ -54,8 +57,9 @@ def test_blocks_read_and_write_their_sums():
     assert later > 0
     weights = packed.arrays[0].nbytes + packed.arrays[1].nbytes
     work = count_work(convolution, packed, isa, LINE, LINE)
-    assert work.loaded == 40 * 7.25 * 64 + 8 * ROW * (later + 1)
-    assert work.l2_read == 16 * ROW + weights + 8 * ROW * (later + 1)
+    assert work.loaded == (packed.arrays[0].size - 16) * 7.5 * 64 + 8 * ROW * (later + 1)
+    # Both parts of the tile read the weights, which do not stay in the first-level cache.
+    assert work.l2_read == 16 * ROW + 2 * weights + 8 * ROW * (later + 1)
     assert work.l2_written == 8 * ROW * (later + 1)
     # Neither the input nor the residual nor the output fits half of the second-level cache.
     assert work.memory_read == 16 * ROW + 8 * ROW + weights and work.memory_written == 8 * ROW

@@ -9,10 +9,12 @@ import numpy as np
 from tvm_sparse.layout.geometry import Geometry
 from tvm_sparse.schedules.cpu.block_columns import block_pieces
 from tvm_sparse.schedules.cpu.isa import Isa
+from tvm_sparse.schedules.cpu.sparse_columns import SparseColumns
 from tvm_sparse.sparsity.formats.blocks import count_blocks
 
 from .layer import Convolution
 from .pack_blocks import BLOCK_SHARE, block_part, block_rows
+from .pack_columns import SPARSE_BLOCK_SHARE
 from .pack_rows import MEMORY_BYTES, sparse_rows_cycles
 from .places import part_size
 from .plan import BLOCK_SHAPES, DEPTHWISE, Plan
@@ -21,6 +23,9 @@ from .plan import BLOCK_SHAPES, DEPTHWISE, Plan
 _WINDOW_CYCLES = 4.5
 _SPARSE_WINDOWS = 1.2
 _DENSE_LOSS, _BLOCK_LOSS = 1.09, 1.1
+# Cycles of a nonzero, and of each vector it is multiplied with; of a row of a block, and of each vector of its sums.
+_NONZERO_CYCLES, _PRODUCT_CYCLES = 0.5, 0.55
+_ROW_CYCLES, _SUM_CYCLES = 6, 2.3
 # Cycles to start and end a strip on one piece of a tile, beside what each of its vectors takes.
 _STRIP_CYCLES = 18
 
@@ -146,23 +151,16 @@ def sparse_cycles(layer: Convolution, source: Geometry | None, target: Geometry 
     nonzeros = int(np.count_nonzero(layer.weight))
     if target is None or source is None:
         return sparse_rows_cycles(nonzeros, *layer.weight.shape[:2], isa)
-    vectors = target.vectors
-    parts = 1
-    if layer.pointwise and source == target:
-        parts = vectors // part_size(vectors)
-        vectors //= parts
-    # Two vector loads a cycle, one more load for each weight; chains of additions wait four cycles.
-    per_nonzero = max((vectors + 1) / 2, 4.0)
-    # A K-block fills the first-level cache; a window has more vectors than the tile.
-    channels = layer.weight.shape[1] * layer.groups
-    touched = channels * 4 * vectors * isa.lanes * (1.5 if max(layer.window.kernel) > 1 else 1.0)
-    blocks = max(1.0, touched / isa.l1_bytes) if layer.groups == 1 else 1.0
-    # Each row of a block starts, adds earlier sums and stores.
-    per_row = blocks * (2.5 * vectors + 14)
     windows = window_cycles(layer, source, target)
-    if windows:
-        per_nonzero *= _SPARSE_WINDOWS
-    return parts * (nonzeros * per_nonzero + layer.weight.shape[0] * per_row) + windows
+    parts = SparseColumns(target.tile, windows > 0).parts()
+    # A K-block fills most of the first-level cache; a window has more vectors than the tile.
+    channels = layer.weight.shape[1] * layer.groups
+    touched = channels * 4 * max(parts) * isa.lanes * (1.5 if max(layer.window.kernel) > 1 else 1.0)
+    blocks = max(1.0, touched / (SPARSE_BLOCK_SHARE * isa.l1_bytes)) if layer.groups == 1 else 1.0
+    loss = _SPARSE_WINDOWS if windows else 1.0
+    per_nonzero = loss * sum(_NONZERO_CYCLES + _PRODUCT_CYCLES * part for part in parts)
+    per_row = blocks * sum(_ROW_CYCLES + _SUM_CYCLES * part for part in parts)
+    return nonzeros * per_nonzero + layer.weight.shape[0] * per_row + windows
 
 
 def block_cycles(layer: Convolution, shape: tuple[int, int], source: Geometry, target: Geometry, isa: Isa) -> float:

@@ -16,8 +16,10 @@ from tvm_sparse.sparsity.formats.columns import QUAD, UnstructuredColumns
 from tvm_sparse.sparsity.formats.dense import DenseColumns
 
 from .layer import Convolution, PackedLayer
-from .places import MAX_PART, STENCIL_SHARE, Places
+from .places import STENCIL_SHARE, Places
 
+# Share of the first-level cache that a K-block of a sparse layer fills, beside weights and sums that stream through it.
+SPARSE_BLOCK_SHARE = 0.8
 # Share of the first-level cache that a K-block of a dense layer fills where it reads panels in place.
 _DENSE_BLOCK_SHARE = 1.0
 # Share of the second-level cache that the outputs of a chunk fill: they stay there from block to block.
@@ -37,21 +39,24 @@ def pack_sparse(layer: Convolution, source: Geometry, target: Geometry, isa: Isa
         Instruction set.
     """
     rows, per_group = layer.weight.shape[:2]
-    places = Places.plan(layer, source, target, MAX_PART, isa)
+    places = Places.plan(layer, source, target, source.vectors, isa)
     taps, limit = places.tap_offsets, places.channel_limit
-    ideal = int(STENCIL_SHARE * isa.l1_bytes) if layer.depthwise else isa.l1_bytes
-    block = even_block(per_group * layer.groups, ideal // (4 * places.touched), limit)
-    if layer.groups > 1:
-        block = min(limit, max(per_group, block // per_group * per_group))
-    chunks = count_chunks(source.batch * places.stripes, layer, block, places.row_bytes(target), isa)
-    fmt = UnstructuredColumns(places.channel_stride, taps, block, layer.groups, chunks)
-    packed = fmt.pack(layer.weight.reshape(rows, per_group, -1))
     # A depth-wise layer whose windows hold a whole image has read a channel before it writes it.
     in_place = layer.depthwise and rows == layer.groups and source == target and places.stripes == 1
     kernel = sparse_columns.SparseColumns(
         places.tile, places.program is not None, layer.activation.epilogue, layer.residual,
         in_place and not layer.residual,
     )  # fmt: skip
+    ideal = int((STENCIL_SHARE if layer.depthwise else SPARSE_BLOCK_SHARE) * isa.l1_bytes)
+    touched = places.touched if kernel.halo else max(kernel.parts()) * source.lanes
+    block = even_block(per_group * layer.groups, ideal // (4 * touched), limit)
+    if layer.groups > 1:
+        block = min(limit, max(per_group, block // per_group * per_group))
+    chunks = count_chunks(source.batch * places.stripes, layer, block, places.row_bytes(target), isa)
+    fmt = UnstructuredColumns(
+        places.channel_stride, taps, block, layer.groups, chunks, kernel.bundle(isa)
+    )
+    packed = fmt.pack(layer.weight.reshape(rows, per_group, -1))
     cached = fits_cache(layer, source, isa)
     table = pack_table(
         sparse_columns.FIELDS,

@@ -126,15 +126,17 @@ class _Frame:
 
 
 def _count_sparse(
-    layer: Convolution, packed: PackedLayer, isa: Isa, target: Geometry, nonzeros: int
+    layer: Convolution, packed: PackedLayer, isa: Isa, target: Geometry, _nonzeros: int
 ) -> _Kernel:
     values, offsets, _, table = packed.arrays
     frame = _Frame.of(packed.kernel, sparse_columns.FIELDS, table, isa)
-    # Weights spread from a register are loaded four at a time.
-    weight_loads = 1 / QUAD if can_spread(isa, frame.vectors) else 1.0
-    inner = round(nonzeros * frame.tiles * (frame.vectors + weight_loads) * frame.lane_bytes)
+    parts, stored = packed.kernel.parts(), values.size - _PADDING
+    # Weights spread from a register are loaded four at a time, by every part of a tile.
+    spread = can_spread(isa, max(parts) * packed.kernel.bundle(isa))
+    weight_loads = len(parts) * (1 / QUAD if spread else 1.0)
+    inner = round(stored * frame.tiles * (frame.vectors + weight_loads) * frame.lane_bytes)
     weights = values.nbytes + offsets.nbytes
-    return _in_columns(layer, frame, isa, target, nonzeros, inner, weights, frame.passes)
+    return _in_columns(layer, frame, isa, target, stored, inner, weights, frame.passes * len(parts))
 
 
 def _count_dense(layer: Convolution, packed: PackedLayer, isa: Isa, target: Geometry, _nonzeros: int) -> _Kernel:

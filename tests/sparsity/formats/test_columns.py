@@ -25,7 +25,8 @@ def formats(draw) -> tuple[UnstructuredColumns, tuple[int, int, int]]:
     # Several groups share a block only where whole groups fit.
     block = draw(st.integers(per_group if groups > 1 else 1, 2 * per_group * groups))
     chunks = draw(st.integers(1, 5))
-    return UnstructuredColumns(8 * taps, positions, block, groups, chunks), (rows, per_group, taps)
+    bundle = draw(st.integers(1, 4))
+    return UnstructuredColumns(8 * taps, positions, block, groups, chunks, bundle), (rows, per_group, taps)
 
 
 CASES = formats().flatmap(lambda case: st.tuples(st.just(case[0]), pruned(case[1])))
@@ -37,8 +38,14 @@ def test_round_trip(case):
     fmt, weight = case
     packed = fmt.pack(weight)
     np.testing.assert_array_equal(fmt.unpack(packed, weight.shape), weight)
-    # Nothing is padded but for the vector loads of the last values.
-    assert len(packed["values"]) == len(packed["offsets"]) == np.count_nonzero(weight) + 16
+    # Only bundles are padded, to their longest row, and the vector loads of the last values.
+    stored = len(packed["values"]) - 16
+    assert len(packed["offsets"]) == stored + 16
+    if fmt.bundle == 1:
+        assert stored == np.count_nonzero(weight)
+    assert stored <= sum(
+        fmt.bundle * (np.count_nonzero(weight) // fmt.bundle + weight[0].size) for _ in packed["block"]
+    )
     assert packed["values"].dtype == np.float32 and packed["offsets"].dtype == np.uint16
 
 
@@ -49,12 +56,19 @@ def multiply(fmt: UnstructuredColumns, packed: dict, x: np.ndarray, bias: np.nda
         buffer = x[channel * fmt.channel_stride : (channel + channels) * fmt.channel_stride]
         for tail in range(QUAD):
             begin, end = packed["group_pointers"][block * QUAD + tail :][:2]
-            for first_row, rows, position, quads in packed["group"][begin:end].tolist():
-                for i in range(rows):
-                    row, count = packed["rows"][first_row + i], quads * QUAD + tail
-                    at = slice(position + i * count, position + (i + 1) * count)
-                    total = packed["values"][at].astype("float64") @ buffer[packed["offsets"][at]]
-                    y[row] = total + (bias[row] if first else y[row])
+            for first_row, bundles, position, quads in packed["group"][begin:end].tolist():
+                for i in range(bundles):
+                    rows = packed["rows"][first_row + i * fmt.bundle :][: fmt.bundle]
+                    # A short bundle repeats a row: all starts are read before any sum is stored.
+                    sums = np.array([bias[row] if first else y[row] for row in rows])
+                    for _ in range(quads):
+                        for r in range(fmt.bundle):
+                            at = slice(position, position := position + QUAD)
+                            sums[r] += packed["values"][at].astype("float64") @ buffer[packed["offsets"][at]]
+                    for r in range(fmt.bundle):
+                        at = slice(position, position := position + tail)
+                        sums[r] += packed["values"][at].astype("float64") @ buffer[packed["offsets"][at]]
+                    y[rows] = sums
     return y
 
 
@@ -72,14 +86,17 @@ def test_work_of_a_chunk(case):
     assert packed["block_pointers"][0] == 0 and packed["block_pointers"][-1] == len(packed["block"])
     assert pointers[-1] == len(groups) and len(pointers) == len(packed["block"]) * QUAD + 1
     # Rows lie in order of work: a kernel counts them to know which lines to prefetch.
-    assert [first for first, *_ in groups.tolist()] == np.cumsum([0, *groups[:, 1]])[:-1].tolist()
+    assert [first for first, *_ in groups.tolist()] == np.cumsum([0, *groups[:, 1] * fmt.bundle])[:-1].tolist()
     owners: list[set[int]] = []
     for begin, end in zip(packed["block_pointers"][:-1], packed["block_pointers"][1:], strict=True):
         starts, ends = [], []
         for block in range(begin, end):
             entries = groups[pointers[block * QUAD] : pointers[(block + 1) * QUAD]].tolist()
-            rows = [int(r) for first, n, *_ in entries for r in packed["rows"][first : first + n]]
-            assert len(set(rows)) == len(rows)
+            bundles = [packed["rows"][first:][: n * fmt.bundle] for first, n, *_ in entries]
+            listed = [int(r) for rows in bundles for r in rows]
+            rows = list(dict.fromkeys(listed))
+            # One bundle may repeat its last row.
+            assert len(listed) == -(-len(rows) // fmt.bundle) * fmt.bundle
             starts += rows * int(packed["block"][block, 2])
             ends += rows * int(packed["block"][block, 3])
         # Every sum starts once and ends once, and no two chunks write one row.

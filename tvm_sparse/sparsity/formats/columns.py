@@ -1,15 +1,16 @@
 """Unstructured sparse rows for activations in columns: K-blocks, rows grouped by their count of nonzeros.
 
 The rows of a weight ``[M, C / groups, taps]`` are cut into K-blocks of input channels, so that the activations that a
-block reads stay in the first-level cache. Within a block rows are sorted by count; all rows of a *group* have the same
-count, ``4 * quads + tail``, and the groups of one tail are neighbours: a kernel runs one loop per tail without
-mispredicted branches and without padding (SELL-C-sigma's idea). Offsets are 16 bit, premultiplied, in elements of
-the buffer that the block reads.
+block reads stay in the first-level cache. Within a block rows are sorted by count and taken some at a time, as a
+*bundle*, so that a small register tile has enough independent sums. Rows of a bundle are padded to its longest with
+zeros (neighbours in the order rarely differ); all bundles of a *group* have the same count, ``4 * quads + tail``, and
+the groups of one tail are neighbours: a kernel runs one loop per tail without mispredicted branches (SELL-C-sigma's
+idea). Offsets are 16 bit, premultiplied, in elements of the buffer that the block reads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +37,8 @@ class UnstructuredColumns:
         Groups of the convolution; a depth-wise one has as many as channels.
     chunks : int
         Parts of the output channels that run in parallel.
+    bundle : int
+        Rows that a kernel computes at once.
     """
 
     channel_stride: int
@@ -43,11 +46,12 @@ class UnstructuredColumns:
     block: int
     groups: int = 1
     chunks: int = 1
+    bundle: int = 1
     name: str = "unstructured"
 
     def __post_init__(self) -> None:
-        if self.block < 1 or self.groups < 1 or self.chunks < 1:
-            raise ValueError(f"block, groups and chunks must be at least 1: {self}")
+        if min(self.block, self.groups, self.chunks, self.bundle) < 1:
+            raise ValueError(f"block, groups, chunks and bundle must be at least 1: {self}")
         check_offsets(self.block, self.channel_stride, self.taps)
 
     def pack(self, dense: np.ndarray) -> dict[str, np.ndarray]:
@@ -61,16 +65,18 @@ class UnstructuredColumns:
         Returns
         -------
         dict of str to numpy.ndarray
-            ``values`` float32 and ``offsets`` uint16 ``[nonzeros]``; ``rows`` (output channels, in order of work);
-            ``group`` ``[n, 4]``: first row, rows, first nonzero, quads; ``group_pointers`` ``[blocks * 4 + 1]`` by
-            block and tail; ``block`` ``[blocks, 4]``: first input channel, channels, first, last;
+            ``values`` float32 and ``offsets`` uint16 ``[nonzeros + padding]``: of each bundle four of every row,
+            again and again, then the rows' tails; ``rows`` (output channels, in order of work; a bundle short of
+            rows repeats its last one); ``group`` ``[n, 4]``: first row, bundles, first nonzero, quads;
+            ``group_pointers`` ``[blocks * 4 + 1]`` by block and tail; ``block`` ``[blocks, 4]``: first input
+            channel, channels, first, last;
             ``block_pointers`` ``[chunks + 1]``.
         """
         rows, per_group, taps = dense.shape
         if taps != len(self.taps) or rows % self.groups:
             raise ValueError(f"a weight of shape {dense.shape} does not fit {self}")
         position = np.arange(self.block)[:, None] * self.channel_stride + np.asarray(self.taps)
-        out = _Packed()
+        out = _Packed(self.bundle)
         for chunk in self._chunks(rows, per_group):
             out.block_pointers.append(len(out.blocks))
             for row_range, channels, local, first, last in chunk:
@@ -97,14 +103,16 @@ class UnstructuredColumns:
         for block, (channel, _, _, _) in enumerate(packed["block"]):
             for tail in range(QUAD):
                 begin, end = pointers[block * QUAD + tail], pointers[block * QUAD + tail + 1]
-                for first, count, position, quads in packed["group"][begin:end]:
-                    width = quads * QUAD + tail
-                    for index in range(count):
-                        row = packed["rows"][first + index]
-                        base = channel - row // rows_per_group * per_group
-                        for k in range(position + index * width, position + (index + 1) * width):
+                for first, bundles, position, quads in packed["group"][begin:end]:
+                    size = self.bundle * (quads * QUAD + tail)
+                    for index in range(bundles):
+                        for place, number in _bundle_rows(self.bundle, quads, tail):
+                            row = packed["rows"][first + index * self.bundle + number]
+                            base = channel - row // rows_per_group * per_group
+                            k = position + index * size + place
                             local, tap = lookup[int(packed["offsets"][k])]
-                            dense[row, base + local, tap] = packed["values"][k]
+                            if packed["values"][k] != 0:
+                                dense[row, base + local, tap] = packed["values"][k]
         return dense
 
     @staticmethod
@@ -156,10 +164,19 @@ def split_rows(rows: int, chunks: int, unit: int) -> list[range]:
     ]
 
 
+def _bundle_rows(bundle: int, quads: int, tail: int) -> Iterator[tuple[int, int]]:
+    """Every place of a bundle's nonzeros, with the number of its row."""
+    for place in range(bundle * quads * QUAD):
+        yield place, place // QUAD % bundle
+    for place in range(bundle * tail):
+        yield bundle * quads * QUAD + place, place // tail
+
+
 class _Packed:
     """Growing arrays of a packed weight."""
 
-    def __init__(self) -> None:
+    def __init__(self, bundle: int) -> None:
+        self.bundle = bundle
         self.values: list[np.ndarray] = []
         self.offsets: list[np.ndarray] = []
         self.rows: list[np.ndarray] = []
@@ -184,33 +201,43 @@ class _Packed:
         """Add one block: `weight` ``[rows, channels of the row's group in the block, taps]``."""
         flat = weight.reshape(len(rows), -1)
         count = (flat != 0).sum(1)
-        order = np.lexsort((count, count % QUAD))
+        order = np.argsort(count, kind="stable")
         if not first and not last:
             order = order[count[order] > 0]
-        row, column = np.nonzero(flat[order])
+        row, column = np.nonzero(flat)
         channel, tap = np.divmod(column, weight.shape[2])
         if len(channels) != weight.shape[1]:
             # Several conv groups share the block: a row's channels start at its own group's.
             rows_per_group = len(rows) * per_group // len(channels)
-            channel = channel + order[row] // rows_per_group * per_group
+            channel = channel + row // rows_per_group * per_group
+        # Nonzeros of each row moved to its start; what is left is padding.
+        rank = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+        shape = (len(rows), int(count.max(initial=0)))
+        values, offsets = np.zeros(shape, np.float32), np.zeros(shape, np.uint16)
+        values[row, rank] = flat[row, column]
+        offsets[row, rank] = position[channel, tap]
+        short = -len(order) % self.bundle
+        bundles = np.concatenate([order, np.repeat(order[-1:], short)]).reshape(-1, self.bundle)
+        longest = count[bundles[:, -1]]
         self.blocks.append((channels.start, len(channels), int(first), int(last)))
-        self.offsets.append(position[channel, tap].astype(np.uint16))
-        self.values.append(flat[order][row, column])
-        self.rows.append(np.asarray(rows)[order])
-        sorted_count = count[order]
-        bounds = np.flatnonzero(np.diff(sorted_count, prepend=-1, append=-1)).tolist()
-        starts = np.concatenate([[0], np.cumsum(sorted_count)])
-        tails: list[list[tuple[int, int, int, int]]] = [[] for _ in range(QUAD)]
-        for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
-            size = int(sorted_count[begin])
-            tails[size % QUAD].append(
-                (self._row_count + begin, end - begin, self._value_count + int(starts[begin]), size // QUAD)
-            )
-        for tail in tails:
-            self.groups += tail
+        for tail in range(QUAD):
+            for size in np.unique(longest[longest % QUAD == tail]).tolist():
+                members = bundles[longest == size]
+                self.groups.append((self._row_count, len(members), self._value_count, size // QUAD))
+                self.rows.append(np.asarray(rows)[members].reshape(-1))
+                self.values.append(self._interleave(values[members, :size]))
+                self.offsets.append(self._interleave(offsets[members, :size]))
+                self._row_count += members.size
+                self._value_count += members.size * size
             self.group_pointers.append(len(self.groups))
-        self._row_count += len(order)
-        self._value_count += len(row)
+
+    def _interleave(self, nonzeros: np.ndarray) -> np.ndarray:
+        """Order ``[bundles, rows, nonzeros]`` as a kernel reads it: quads of all rows by turns, then the tails."""
+        bundles, rows, size = nonzeros.shape
+        whole = size // QUAD * QUAD
+        quads = nonzeros[..., :whole].reshape(bundles, rows, -1, QUAD).swapaxes(1, 2)
+        tails = nonzeros[..., whole:]
+        return np.concatenate([quads.reshape(bundles, -1), tails.reshape(bundles, -1)], 1).reshape(-1)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The packed weight."""
