@@ -1,0 +1,315 @@
+"""SplitBatch: parts of a network run on one group of a batch's items after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import relax
+from tvm.ir import GenericConst
+
+from ..context import CompileContext
+from ..graph import constant, free_variables
+from .cost import GroupCosts, packed_bytes
+from .regroup import of_group, regroup
+from .roles import Role, Roles, result_shapes, roles_of
+from .stages import Stage, choose_stages, group_sizes
+
+# Tensors begin at multiples of so many bytes; compiled code relies on it.
+_ALIGNMENT = 64
+
+
+@tvm.transform.module_pass(opt_level=1, name="SplitBatch")
+class SplitBatch:
+    """Run parts of "main" on groups of the batch's items, each group through the whole part.
+
+    Operator by operator, a batch's activations pass through memory beyond the caches; those of one item may fit. What
+    mixes items, and what reads many weights for few rows, keeps the whole batch. A part becomes a private function,
+    called once for each group on views of its inputs; its results are put together again.
+
+    Parameters
+    ----------
+    context : CompileContext
+        Caches of the target, threads.
+    group : int, optional
+        Size of groups to split all into that can be; default: whatever the estimated cycles say.
+    """
+
+    def __init__(self, context: CompileContext, group: int | None = None):
+        self.context = context
+        self.group = group
+
+    def transform_module(self, module: tvm.IRModule, _context: Any) -> tvm.IRModule:
+        """Rewrite "main"."""
+        main = module["main"]
+        blocks = main.body.blocks
+        bindings = [binding for block in blocks for binding in block.bindings]
+        is_plain = all(isinstance(block, relax.DataflowBlock) for block in blocks) and all(
+            isinstance(binding, relax.VarBinding) for binding in bindings
+        )
+        extents = {shape[0] for p in main.params for shape in result_shapes(p) if shape}
+        best: tuple[float, _Split, list[Stage]] | None = None
+        for batch in sorted(extents - {0, 1}) if is_plain else []:
+            split = _Split(main, bindings, batch)
+            stages, gain = split.choose(self.context, self.group)
+            if len(stages) > 1 or any(stage.group < batch for stage in stages):
+                if best is None or gain > best[0]:
+                    best = gain, split, stages
+        return module if best is None else best[1].apply(module, best[2])
+
+
+@dataclass(frozen=True)
+class _Operator:
+    """A binding with the roles of its arguments; none where it runs once."""
+
+    variable: relax.Var
+    value: relax.Expr
+    roles: Roles | None
+
+
+class _Split:
+    """Operators of a function by what they do to the items of a batch.
+
+    Parameters
+    ----------
+    function : relax.Function
+        The function.
+    bindings : sequence of VarBinding
+        All its bindings.
+    batch : int
+        Items.
+    """
+
+    def __init__(self, function: relax.Function, bindings: Sequence[relax.VarBinding], batch: int):
+        self.function = function
+        self.batch = batch
+        self.shared: list[_Operator] = []  # independent of the items: they come first
+        self.operators: list[_Operator] = []
+        # Values that exist as a whole, whatever is split.
+        self._whole: set[relax.Var] = set(function.params)
+        dependent = {p for p in function.params if any(s[:1] and s[0] % batch == 0 for s in result_shapes(p))}
+        for binding in bindings:
+            variable, value = binding.var, binding.value
+            reads = free_variables(value)
+            if not any(read in dependent for read in reads):
+                self.shared.append(_Operator(variable, value, None))
+                self._whole.add(variable)
+                continue
+            dependent.add(variable)
+            operator = _Operator(variable, value, self._roles(value))
+            self.operators.append(operator)
+            if operator.roles is None:
+                self._whole.add(variable)
+        self._last_use: dict[relax.Var, int] = {}
+        for place, operator in enumerate(self.operators):
+            for read in free_variables(operator.value):
+                self._last_use[read] = place
+        for output in free_variables(function.body.body):
+            self._last_use[output] = len(self.operators)
+
+    def _roles(self, value: relax.Expr) -> Roles | None:
+        """Roles of an operator that may run on groups."""
+        if isinstance(value, relax.TupleGetItem):
+            is_whole = value.tuple_value in self._whole
+            shapes = result_shapes(value.tuple_value)
+            return None if is_whole or not shapes else (Role.ITEMS,)
+        if not isinstance(value, relax.Call):
+            return None
+        roles = roles_of(value, self.batch)
+        if roles is None:
+            return None
+        for role, argument in zip(roles, value.args, strict=True):
+            variables = free_variables(argument)
+            if role is Role.WHOLE and any(variable not in self._whole for variable in variables):
+                return None
+            # A tuple is cut into groups field by field, where its fields are known.
+            in_tuple = not isinstance(argument, relax.Tuple) and isinstance(argument.ty, relax.TupleType)
+            if role is Role.ITEMS and in_tuple and any(variable in self._whole for variable in variables):
+                return None
+        return roles
+
+    def choose(self, context: CompileContext, group: int | None) -> tuple[list[Stage], float]:
+        """The stages, and the cycles that they save."""
+        weights = sum(
+            packed_bytes(array)
+            for operator in self.operators
+            for argument in getattr(operator.value, "args", [])
+            if (array := constant(argument)) is not None and array.dtype == np.float32
+        )
+        costs = GroupCosts(context.isa, self.batch, weights)
+        sizes = group_sizes(self.batch, context.threads) if group is None else [group, self.batch]
+        table: list[list[float | None]] = []
+        for operator in self.operators:
+            if operator.roles is None:
+                table.append([None] * (len(sizes) - 1) + [costs.whole(operator.value)])
+            elif isinstance(operator.value, relax.TupleGetItem):
+                table.append([0.0] * len(sizes))
+            elif group is not None:
+                table.append([0.0, 1e9])
+            else:
+                table.append([costs.call(operator.value, operator.roles, size) for size in sizes])
+
+        def crossing(place: int) -> float:
+            alive = self._crossing(place)
+            if any(isinstance(variable.ty, relax.TupleType) for variable in alive):
+                return float("inf")
+            return costs.crossing(alive)
+
+        return choose_stages(table, sizes, crossing)
+
+    def _crossing(self, place: int) -> list[relax.Var]:
+        """Values that operators before a place compute for operators at it or after it."""
+        return [o.variable for o in self.operators[:place] if self._last_use.get(o.variable, -1) >= place]
+
+    def apply(self, module: tvm.IRModule, stages: Sequence[Stage]) -> tvm.IRModule:
+        """The module with the stages that are split as functions of their own."""
+        builder = relax.BlockBuilder(tvm.IRModule(module.functions, attrs=module.attrs))
+        bindings = [relax.VarBinding(o.variable, o.value) for o in self.shared]
+        for stage in stages:
+            if stage.group == self.batch:
+                bindings += [relax.VarBinding(o.variable, o.value) for o in self.operators[stage.start : stage.stop]]
+            else:
+                results = [
+                    o.variable
+                    for o in self.operators[stage.start : stage.stop]
+                    if self._last_use.get(o.variable, -1) >= stage.stop
+                ]
+                if results:
+                    bindings += _Part(builder, self.batch, stage, self.operators, results).calls()
+        body = relax.SeqExpr([relax.DataflowBlock(bindings)], self.function.body.body)
+        old = self.function
+        new = relax.Function(old.params, builder.normalize(body), old.ret_ty, old.is_pure, old.attrs)
+        updated = builder.get()
+        updated.update_func(updated.get_global_var("main"), new)
+        return updated
+
+
+class _Part:
+    """A stage as a function of one group, and its calls.
+
+    Parameters
+    ----------
+    builder : BlockBuilder
+        Holds the module.
+    batch : int
+        Items.
+    stage : Stage
+        The stage.
+    operators : sequence of _Operator
+        Operators of the whole function.
+    results : sequence of Var
+        Values of the stage that are read after it.
+    """
+
+    def __init__(
+        self, builder: relax.BlockBuilder, batch: int, stage: Stage, operators: Sequence[_Operator],
+        results: Sequence[relax.Var],
+    ):  # fmt: skip
+        self.builder = builder
+        self.batch = batch
+        self.group = stage.group
+        self.results = results
+        self._params: list[relax.Var] = []
+        # What each call gives for a parameter: a value as it is, or its items.
+        self._sources: list[tuple[relax.Expr, Role]] = []
+        self._known: dict[tuple[relax.Expr, Role], relax.Expr] = {}
+        self._inner: dict[relax.Var, relax.Expr] = {}
+        self._bindings: list[relax.Binding] = []
+        for operator in operators[stage.start : stage.stop]:
+            self._add(operator)
+
+    def _add(self, operator: _Operator) -> None:
+        value, roles = operator.value, operator.roles
+        assert roles is not None
+        if isinstance(value, relax.TupleGetItem):
+            new = self.builder.normalize(relax.TupleGetItem(self._inner[value.tuple_value], value.index))
+        else:
+            arguments = [self._argument(a, role) for a, role in zip(value.args, roles, strict=True)]
+            new = regroup(self.builder, value, arguments, self.batch, self.group)
+        variable = relax.DataflowVar(operator.variable.name, new.ty)
+        self._bindings.append(relax.VarBinding(variable, new))
+        self._inner[operator.variable] = variable
+
+    def _argument(self, argument: relax.Expr, role: Role) -> relax.Expr:
+        if isinstance(argument, relax.Tuple):
+            return self.builder.normalize(relax.Tuple([self._argument(field, role) for field in argument.fields]))
+        if isinstance(argument, relax.Var) and argument in self._inner:
+            return self._inner[argument]
+        if not isinstance(argument, relax.Var | GenericConst) or not isinstance(argument.ty, relax.TensorType):
+            return argument
+        key = (argument, role)
+        if key not in self._known:
+            self._known[key] = self._outer(argument, role)
+        return self._known[key]
+
+    def _outer(self, argument: relax.Expr, role: Role) -> relax.Expr:
+        """A value from outside of the part: a constant, or a new parameter."""
+        array = constant(argument)
+        if array is not None:
+            if role is Role.WHOLE:
+                return argument
+            parts = array.reshape(self.batch // self.group, -1)
+            if (parts == parts[0]).all():
+                return self._constant(argument, 0)
+        if role is Role.WHOLE:
+            type_ = argument.ty
+        else:
+            (shape,) = result_shapes(argument)
+            type_ = relax.TensorType(of_group(shape, self.batch, self.group), argument.ty.dtype)
+        param = relax.Var(f"part{len(self._params)}", type_)
+        self._params.append(param)
+        self._sources.append((argument, role))
+        return param
+
+    def calls(self) -> list[relax.Binding]:
+        """Bindings that call the part for each group and put the results together, as the old variables."""
+        outputs = [self._inner[result] for result in self.results]
+        output = relax.Var("group", outputs[0].ty if len(outputs) == 1 else relax.Tuple(outputs).ty)
+        result = outputs[0] if len(outputs) == 1 else self.builder.normalize(relax.Tuple(outputs))
+        body = relax.SeqExpr([relax.DataflowBlock([*self._bindings, relax.VarBinding(output, result)])], output)
+        function = relax.Function(self._params, self.builder.normalize(body), ret_ty=result.ty)
+        name = self.builder.add_func(function, "part")
+        bindings: list[relax.Binding] = []
+
+        def bind(expression: relax.Expr) -> relax.Expr:
+            expression = self.builder.normalize(expression)
+            if isinstance(expression, relax.Var | GenericConst):
+                return expression
+            variable = relax.DataflowVar("lv", expression.ty)
+            bindings.append(relax.VarBinding(variable, expression))
+            return variable
+
+        groups = []
+        for index in range(self.batch // self.group):
+            arguments = [
+                source if role is Role.WHOLE else bind(self._items(source, index)) for source, role in self._sources
+            ]
+            groups.append(bind(relax.Call(name, arguments)))
+        for place, old in enumerate(self.results):
+            fields = groups if len(self.results) == 1 else [bind(relax.TupleGetItem(g, place)) for g in groups]
+            joined = self.builder.normalize(relax.op.concat(relax.Tuple(fields), axis=0))
+            bindings.append(relax.VarBinding(old, joined))
+        return bindings
+
+    def _items(self, source: relax.Expr, index: int) -> relax.Expr:
+        """The items of a group of a whole value."""
+        if constant(source) is not None:
+            return self._constant(source, index)
+        (shape,) = result_shapes(source)
+        rows = shape[0] // self.batch * self.group
+        wanted = of_group(shape, self.batch, self.group)
+        bits = tvm.DataType(source.ty.dtype).bits
+        offset = prod(wanted) * bits // 8 * index
+        if bits % 8 == 0 and (offset % _ALIGNMENT == 0):
+            return relax.op.memory.view(source, wanted, str(source.ty.dtype), offset)
+        return relax.op.strided_slice(source, axes=[0], begin=[index * rows], end=[(index + 1) * rows])
+
+    def _constant(self, source: relax.Expr, index: int) -> relax.Expr:
+        array = constant(source)
+        assert array is not None
+        rows = len(array) // self.batch * self.group
+        return relax.const(np.ascontiguousarray(array[index * rows : (index + 1) * rows]), str(source.ty.dtype))
