@@ -63,7 +63,9 @@ class GroupCosts:
         if str(getattr(call.op, "name", "")) not in (CONV2D, LINEAR):
             return cycles + moved / _CACHE_BYTES
         work, weights = self._layer(call, group)
-        return cycles + runs * (work + weights * self._reload / MEMORY_BYTES)
+        # A layer's weights that do not fit the cache come from memory for every panel, in any order.
+        reload = self._reload * (1 - self._missing(weights))
+        return cycles + runs * (work + weights * reload / MEMORY_BYTES)
 
     def whole(self, expression: relax.Expr) -> float:
         """Cycles of an operator that runs once: the same in every plan, so it matters only for shares."""

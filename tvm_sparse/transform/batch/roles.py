@@ -82,7 +82,8 @@ def _has_items(shape: tuple[int, ...], batch: int) -> bool:
 
 def _rule(*names: str) -> Callable[[_Rule], _Rule]:
     def register(rule: _Rule) -> _Rule:
-        _RULES.update({name if "." in name else f"relax.{name}": rule for name in names})
+        known = ("relax.", "tvm_sparse.")
+        _RULES.update({name if name.startswith(known) else f"relax.{name}": rule for name in names})
         return rule
 
     return register
