@@ -44,10 +44,7 @@ def phases(context: CompileContext) -> list[Phase]:
         # 2. Layers with everything that follows them; formats chosen, weights packed, activations in columns. Only
         # ToColumns knows the layers' operators: without it the convolutions become loops. What runs on a few items of
         # a batch at a time is a function until phase 3 is over.
-        (
-            "columns",
-            [] if _disabled("ToColumns") else [*_layer_passes(), SplitBatch(context), ToColumns(context), CopyViews(context)],
-        ),
+        ("columns", [] if _disabled("ToColumns") else [*_layer_passes(), *_column_passes(context)]),
         # 3. Everything that is left becomes loops, fused and scheduled.
         (
             "loops",
@@ -101,6 +98,10 @@ def _disabled(name: str) -> bool:
 
 def _layer_passes() -> list[tvm.transform.Pass]:
     return [DepthToSpaceForm(), DecomposeTransposedConvolution(), FuseLayers()]
+
+
+def _column_passes(context: CompileContext) -> list[tvm.transform.Pass]:
+    return [SplitBatch(context), ToColumns(context), CopyViews(context)]
 
 
 def run_phases(

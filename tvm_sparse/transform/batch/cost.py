@@ -25,8 +25,8 @@ from .roles import Role, Roles, result_shapes
 _CALL_CYCLES = 3000
 # Bytes that simple operators move in a cycle from the second-level cache.
 _CACHE_BYTES = 16
-# Cycles an element takes out of columns, to its place in the batch's tensor, and back into columns.
-_CROSSING_CYCLES = 3.0
+# Cycles an element takes to its place in the batch's tensor, and those out of columns before and into them after.
+_COPY_CYCLES, _COLUMNS_CYCLES = 1.0, 2.0
 # Bytes of a nonzero with its offset.
 _NONZERO_BYTES = 6
 
@@ -71,9 +71,10 @@ class GroupCosts:
         """Cycles of an operator that runs once: the same in every plan, so it matters only for shares."""
         return _CALL_CYCLES + _bytes(expression) / _CACHE_BYTES
 
-    def crossing(self, variables: Sequence[relax.Var]) -> float:
-        """Cycles to put the groups of tensors together, in and out of columns."""
-        return sum(_bytes(variable) for variable in variables) / 4 * _CROSSING_CYCLES
+    def crossing(self, variables: Sequence[relax.Var], is_result: bool) -> float:
+        """Cycles to put the groups of tensors together: results of the network, or what other operators read."""
+        cycles = _COPY_CYCLES + (0.0 if is_result else _COLUMNS_CYCLES)
+        return sum(_bytes(variable) for variable in variables) / 4 * cycles
 
     def _missing(self, size: float) -> float:
         """Share of so many bytes that is not in the second-level cache any more when it is read again."""

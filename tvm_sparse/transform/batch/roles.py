@@ -283,9 +283,7 @@ def _matmul(call: relax.Call, out: tuple[int, ...]) -> Roles | None:
         return None
     if len(out) == 2:
         return (Role.ITEMS, Role.WHOLE)
-    return tuple(
-        Role.ITEMS if len(shape) == len(out) and shape[0] == out[0] else Role.WHOLE for shape in (a, b)
-    )  # type: ignore[return-value]
+    return tuple(Role.ITEMS if len(shape) == len(out) and shape[0] == out[0] else Role.WHOLE for shape in (a, b))  # type: ignore[return-value]
 
 
 @_rule("nn.attention", "nn.attention_bias")

@@ -157,7 +157,7 @@ class _Split:
             alive = self._crossing(place)
             if any(isinstance(variable.ty, relax.TupleType) for variable in alive):
                 return float("inf")
-            return costs.crossing(alive)
+            return costs.crossing(alive, place == len(self.operators))
 
         return choose_stages(table, sizes, crossing)
 

@@ -68,13 +68,9 @@ def choose_stages(
     for place in range(1, len(costs)):
         change = crossing(place)
         cheapest = min(range(len(sizes)), key=lambda size: best[size])
-        came_from.append(
-            [size if best[size] <= best[cheapest] + change else cheapest for size in range(len(sizes))]
-        )
+        came_from.append([size if best[size] <= best[cheapest] + change else cheapest for size in range(len(sizes))])
         reached = [min(best[size], best[cheapest] + change) for size in range(len(sizes))]
-        best = [
-            infinite if cost is None else before + cost for before, cost in zip(reached, costs[place], strict=True)
-        ]
+        best = [infinite if cost is None else before + cost for before, cost in zip(reached, costs[place], strict=True)]
     undivided = sum(cost[last] or 0.0 for cost in costs)
     end = crossing(len(costs))
     best = [cost if size == last else cost + end for size, cost in enumerate(best)]
