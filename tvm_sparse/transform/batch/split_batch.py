@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import tvm
-from tvm import relax
+from tvm import relax, topi
 from tvm.ir import GenericConst
 
 from ..context import CompileContext
@@ -21,6 +21,8 @@ from .stages import Stage, choose_stages, group_sizes
 
 # Tensors begin at multiples of so many bytes; compiled code relies on it.
 _ALIGNMENT = 64
+# TVM's kind of functions that are fused with no other.
+_OPAQUE = 8
 
 
 @tvm.transform.module_pass(opt_level=1, name="SplitBatch")
@@ -291,8 +293,11 @@ class _Part:
             groups.append(bind(relax.Call(name, arguments)))
         for place, old in enumerate(self.results):
             fields = groups if len(self.results) == 1 else [bind(relax.TupleGetItem(g, place)) for g in groups]
-            joined = self.builder.normalize(relax.op.concat(relax.Tuple(fields), axis=0))
-            bindings.append(relax.VarBinding(old, joined))
+            # As a function that is never fused: TVM's FuseOps takes fields of one part's result for several values.
+            joined = self.builder.call_te(
+                topi.concatenate, fields, 0, primfunc_name_hint="join", primfunc_attrs={"op_pattern": _OPAQUE}
+            )
+            bindings.append(relax.VarBinding(old, self.builder.normalize(joined)))
         return bindings
 
     def _items(self, source: relax.Expr, index: int) -> relax.Expr:
