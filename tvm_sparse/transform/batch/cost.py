@@ -51,7 +51,7 @@ class GroupCosts:
         self.isa = isa
         self.batch = batch
         self._reload = self._missing(weight_bytes)
-        self._layers: dict[relax.Call, Convolution] = {}
+        self._layers: dict[relax.Call, tuple[Convolution, int]] = {}
         self._panels: dict[tuple[relax.Call, Geometry | None, Geometry | None], float] = {}
 
     def call(self, call: relax.Call, roles: Roles, group: int) -> float:
@@ -83,8 +83,9 @@ class GroupCosts:
     def _layer(self, call: relax.Call, group: int) -> tuple[float, int]:
         """Cycles of a layer on a group, and bytes of its weights that the group reads."""
         if call not in self._layers:
-            self._layers[call] = layer_of(call)
-        layer = self._layers[call]
+            layer = layer_of(call)
+            self._layers[call] = layer, packed_bytes(layer.weight)
+        weights = self._layers[call][1]
         (source_shape,), (shape,) = result_shapes(call.args[0]), result_shapes(call)
         source_shape, shape = (of_group(s, self.batch, group) for s in (source_shape, shape))
         rows = _rows(call, source_shape, shape)
@@ -97,13 +98,13 @@ class GroupCosts:
             source = choose_geometry(group, *source_shape[2:], self.isa.lanes)
             target = choose_geometry(group, *shape[2:], self.isa.lanes)
         panel = self._panel(call, replace(source, batch=1), replace(target, batch=1))
-        return target.batch * target.panels * panel, packed_bytes(layer.weight)
+        return target.batch * target.panels * panel, weights
 
     def _panel(self, call: relax.Call, source: Geometry | None, target: Geometry | None) -> float:
         """Cycles of a layer's panel (or plain row) in the faster of the dense and the unstructured format."""
         key = (call, source, target)
         if key not in self._panels:
-            estimates = (f(self._layers[call], source, target, self.isa) for f in (dense_cycles, sparse_cycles))
+            estimates = (f(self._layers[call][0], source, target, self.isa) for f in (dense_cycles, sparse_cycles))
             self._panels[key] = min(estimates)
         return self._panels[key]
 

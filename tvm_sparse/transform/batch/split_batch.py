@@ -112,6 +112,11 @@ class _Split:
                 self._last_use[read] = place
         for output in free_variables(function.body.body):
             self._last_use[output] = len(self.operators)
+        # By place: values that operators before it compute for operators at it or after it.
+        self._alive: list[list[relax.Var]] = [[]]
+        for place, operator in enumerate(self.operators):
+            before = [*self._alive[-1], operator.variable]
+            self._alive.append([variable for variable in before if self._last_use.get(variable, -1) > place])
 
     def _roles(self, value: relax.Expr) -> Roles | None:
         """Roles of an operator that may run on groups."""
@@ -156,16 +161,12 @@ class _Split:
                 table.append([costs.call(operator.value, operator.roles, size) for size in sizes])
 
         def crossing(place: int) -> float:
-            alive = self._crossing(place)
+            alive = self._alive[place]
             if any(isinstance(variable.ty, relax.TupleType) for variable in alive):
                 return float("inf")
             return costs.crossing(alive, place == len(self.operators))
 
         return choose_stages(table, sizes, crossing)
-
-    def _crossing(self, place: int) -> list[relax.Var]:
-        """Values that operators before a place compute for operators at it or after it."""
-        return [o.variable for o in self.operators[:place] if self._last_use.get(o.variable, -1) >= place]
 
     def apply(self, module: tvm.IRModule, stages: Sequence[Stage]) -> tvm.IRModule:
         """The module with the stages that are split as functions of their own."""
@@ -175,11 +176,8 @@ class _Split:
             if stage.group == self.batch:
                 bindings += [relax.VarBinding(o.variable, o.value) for o in self.operators[stage.start : stage.stop]]
             else:
-                results = [
-                    o.variable
-                    for o in self.operators[stage.start : stage.stop]
-                    if self._last_use.get(o.variable, -1) >= stage.stop
-                ]
+                inside = {o.variable for o in self.operators[stage.start : stage.stop]}
+                results = [variable for variable in self._alive[stage.stop] if variable in inside]
                 if results:
                     bindings += _Part(builder, self.batch, stage, self.operators, results).calls()
         body = relax.SeqExpr([relax.DataflowBlock(bindings)], self.function.body.body)
