@@ -19,11 +19,11 @@ def one_by_one(monkeypatch):
     monkeypatch.setattr(pipeline, "SplitBatch", lambda context: SplitBatch(context, 1))
 
 
-def check(model) -> list[dict]:
+def check(model, **options) -> list[dict]:
     """Compare all outputs; the layers of the plan."""
     feeds = feeds_of(model)
     expected = expected_of(model, feeds)
-    package = tvm_sparse.compile(model)
+    package = tvm_sparse.compile(model, **options)
     module = package.load()
     for _ in range(2):
         got = module.run(feeds)
@@ -110,5 +110,7 @@ def test_large_images_are_split_by_default():
     y = graph.conv_norm(x, 64, 3)
     for _ in range(6):
         y = graph.conv_norm(y, 64, 3)
-    layers = check(graph.model(graph.classify(y, 7)))
-    assert len(layers[1]["calls"]) == 3
+    model = graph.model(graph.classify(y, 7))
+    assert len(check(model, num_threads=1)[1]["calls"]) == 3
+    # With several threads each gets as many images.
+    assert len(check(model, num_threads=3)[1]["calls"]) == 1

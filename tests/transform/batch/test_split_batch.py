@@ -54,6 +54,13 @@ def test_images_beyond_the_cache_run_one_by_one():
     assert calls(after) == ["memory.view", "part"] * 8 + ["call_tir"]
 
 
+def test_each_thread_gets_an_image():
+    context = context_for(WIDEST)
+    context.threads = 2
+    (part,) = parts(rewritten(module([(8, 64, 28, 28)], convolutions), FuseLayers(), SplitBatch(context)))
+    assert int(part.params[0].ty.shape[0]) == 2
+
+
 def test_small_images_stay_together():
     before = rewritten(module([(8, 64, 7, 7)], convolutions), FuseLayers())
     assert_unchanged(before, SplitBatch(context_for(WIDEST)))

@@ -57,8 +57,8 @@ def test_nothing_to_run():
 def test_sizes_divide_the_batch():
     assert group_sizes(6) == [1, 2, 3, 6]
     assert group_sizes(7) == [1, 7]
-    # No more than 64 groups; with many threads groups that are large enough for them.
+    # No more than 64 groups; with several threads as many items for each.
     assert group_sizes(256)[0] == 4
-    assert group_sizes(16, threads=2)[0] == 1
-    assert group_sizes(16, threads=16) == [8, 16]
+    assert group_sizes(16, threads=4) == [4, 8, 16]
+    assert group_sizes(16, threads=3) == [16]
     assert group_sizes(4, threads=64) == [4]

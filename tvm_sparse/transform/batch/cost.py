@@ -45,11 +45,14 @@ class GroupCosts:
         Items.
     weight_bytes : int
         Bytes of all weights of the network: those that fit the cache stay there from group to group.
+    threads : int
+        Threads that share each operator, in equal parts. All cycles are those of one of them.
     """
 
-    def __init__(self, isa: Isa, batch: int, weight_bytes: int):
+    def __init__(self, isa: Isa, batch: int, weight_bytes: int, threads: int = 1):
         self.isa = isa
         self.batch = batch
+        self.threads = threads
         self._reload = self._missing(weight_bytes)
         self._layers: dict[relax.Call, tuple[Convolution, int]] = {}
         self._panels: dict[tuple[relax.Call, Geometry | None, Geometry | None], float] = {}
@@ -58,23 +61,24 @@ class GroupCosts:
         """Cycles of a call for the whole batch, by groups of `group` items."""
         runs = self.batch // group
         tensors = [a for role, a in zip(roles, call.args, strict=True) if role is Role.ITEMS]
-        moved = sum(_bytes(tensor) for tensor in [*tensors, call])
+        moved = sum(_bytes(tensor) for tensor in [*tensors, call]) / self.threads
         cycles = _CALL_CYCLES * runs + moved * self._missing(moved / runs) / MEMORY_BYTES
         if str(getattr(call.op, "name", "")) not in (CONV2D, LINEAR):
             return cycles + moved / _CACHE_BYTES
         work, weights = self._layer(call, group)
         # A layer's weights that do not fit the cache come from memory for every panel, in any order.
         reload = self._reload * (1 - self._missing(weights))
-        return cycles + runs * (work + weights * reload / MEMORY_BYTES)
+        # Every thread reads all of them.
+        return cycles + runs * (work / self.threads + weights * reload / MEMORY_BYTES)
 
     def whole(self, expression: relax.Expr) -> float:
         """Cycles of an operator that runs once: the same in every plan, so it matters only for shares."""
-        return _CALL_CYCLES + _bytes(expression) / _CACHE_BYTES
+        return _CALL_CYCLES + _bytes(expression) / _CACHE_BYTES / self.threads
 
     def crossing(self, variables: Sequence[relax.Var], is_result: bool) -> float:
         """Cycles to put the groups of tensors together: results of the network, or what other operators read."""
         cycles = _COPY_CYCLES + (0.0 if is_result else _COLUMNS_CYCLES)
-        return sum(_bytes(variable) for variable in variables) / 4 * cycles
+        return sum(_bytes(variable) for variable in variables) / 4 * cycles / self.threads
 
     def _missing(self, size: float) -> float:
         """Share of so many bytes that is not in the second-level cache any more when it is read again."""

@@ -130,7 +130,7 @@ class _Split:
             for argument in getattr(operator.value, "args", [])
             if (array := constant(argument)) is not None and array.dtype == np.float32
         )
-        costs = GroupCosts(context.isa, self.batch, weights)
+        costs = GroupCosts(context.isa, self.batch, weights, context.threads)
         sizes = group_sizes(self.batch, context.threads) if group is None else [group, self.batch]
         table: list[list[float | None]] = []
         for operator in self.operators:
