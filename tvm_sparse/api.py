@@ -94,7 +94,7 @@ def compile(
     cross_compiler_options : sequence of str
         Options for it.
     num_threads : int, optional
-        Threads that the package uses by default.
+        Threads that the package uses by default, and that batches are split for.
     output : str or Path, optional
         Where to write; default: a temporary file that lives as long as the package object.
     progress : callable, optional
