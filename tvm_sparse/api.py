@@ -94,7 +94,7 @@ def compile(
     cross_compiler_options : sequence of str
         Options for it.
     num_threads : int, optional
-        Threads that the package uses by default.
+        Threads that the package uses by default, and that batches are split for.
     output : str or Path, optional
         Where to write; default: a temporary file that lives as long as the package object.
     progress : callable, optional
@@ -115,14 +115,12 @@ def compile(
         raise TvmSparseError(f"cannot dump {', '.join(unknown)}; known: asm, ll, tir, relax")
     step = progress or (lambda _name: None)
     # Everything that can be wrong with the options is found before the work begins.
-    if num_threads is not None:
-        threads.resolve(num_threads)
     if output is not None:
         for path in (Path(output), *(_dump_path(Path(output), name) for name in dump_code)):
             writable_target(path)
     resolved = make_target(target)
     plan = _make_plan(sparsity, sparsity_threshold, sparse_format, block_shape)
-    context = CompileContext(resolved, Isa.from_target(resolved), plan)
+    context = CompileContext(resolved, Isa.from_target(resolved), plan, threads=threads.resolve(num_threads))
     check_pass_config(dict(pass_config or {}))
     check_pass_names(
         context,

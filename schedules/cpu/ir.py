@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
@@ -69,7 +69,11 @@ class TableReader:
 
 
 def build_function(
-    name: str, arguments: Sequence[tuple[str, int, str]], lanes: int, body: Callable[..., None]
+    name: str,
+    arguments: Sequence[tuple[str, int, str]],
+    lanes: int,
+    body: Callable[..., None],
+    views: Collection[str] = (),
 ) -> PrimFunc:
     """Build a PrimFunc whose tensor arguments are seen as flat arrays.
 
@@ -83,6 +87,8 @@ def build_function(
         float32 elements of a vector.
     body : callable
         Emits the body; called with one :class:`Flat` per argument.
+    views : collection of str
+        Arguments that may begin at any vector of a larger tensor: their ``byte_offset`` counts.
 
     Returns
     -------
@@ -95,15 +101,19 @@ def build_function(
             T.func_attr({"tirx.noalias": True, "global_symbol": name})
             handles = [T.arg(argument, T.handle()) for argument, _, _ in arguments]
             buffers = []
-            for handle, (_, rank, dtype) in zip(handles, arguments, strict=True):
+            for handle, (argument, rank, dtype) in zip(handles, arguments, strict=True):
                 extents = [T.int32() for _ in range(rank)]
-                buffers.append((T.match_buffer(handle, extents, dtype), extents, dtype))
+                # With a factor the offset is a variable; without one it must be zero.
+                factor = lanes if argument in views else 0
+                buffers.append((T.match_buffer(handle, extents, dtype, offset_factor=factor), extents, dtype))
             flats = []
             for buffer, extents, dtype in buffers:
                 size = extents[0]
                 for extent in extents[1:]:
                     size = size * extent
-                view = buffer if len(extents) == 1 else T.decl_buffer((size,), dtype, data=buffer.data)
+                view = buffer
+                if len(extents) > 1:
+                    view = T.decl_buffer((size,), dtype, data=buffer.data, elem_offset=buffer.elem_offset)
                 flats.append(Flat(view, lanes))
             body(*flats)
     return builder.get()

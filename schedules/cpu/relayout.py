@@ -48,6 +48,11 @@ class ToColumns:
 
     rank: int
 
+    @property
+    def view_arguments(self) -> tuple[int, ...]:
+        """Positions of arguments that may begin inside of a larger tensor."""
+        return (0,)
+
     def symbol(self, isa: Isa) -> str:
         """Name of the compiled function."""
         return f"tvm_sparse_to_columns_{self.rank}d_{isa.name}"
@@ -55,7 +60,9 @@ class ToColumns:
     def build(self, isa: Isa) -> PrimFunc:
         """Build the kernel: ``(x, table, y)``."""
         arguments = [("x", self.rank, "float32"), ("table", 1, "int32"), ("y", 4, "float32")]
-        return build_function(self.symbol(isa), arguments, isa.lanes, lambda *flats: self._body(isa, *flats))
+        return build_function(
+            self.symbol(isa), arguments, isa.lanes, lambda *flats: self._body(isa, *flats), views=("x",)
+        )
 
     def _body(self, isa: Isa, source: Flat, table_buffer: Flat, output: Flat) -> None:
         table, lanes = TableReader(table_buffer, TO_COLUMNS_FIELDS), isa.lanes

@@ -25,9 +25,9 @@ RATES = {"L1": 200e9, "L2": 100e9, "L3": 50e9, "DRAM": 10e9}
 ROOFS = Roofs(1, 16, 100e9, RATES, {level: rate / 2 for level, rate in RATES.items()}, {"L1": 1, "L2": 2, "L3": 10**6})
 
 
-def layer(name, kernel, call, packed=1000, work=WORK):
+def layer(name, kernel, *calls, packed=1000, work=WORK):
     fields = {"kind": "linear", "shape": "8x8", "format": "dense"}
-    return {"name": name, "kernel": kernel, "call": call, "bytes_packed": packed, "work": work, **fields}
+    return {"name": name, "kernel": kernel, "calls": list(calls), "bytes_packed": packed, "work": work, **fields}
 
 
 def result(*calls):
@@ -39,7 +39,7 @@ RUN = result(("k", 1.0, 0.5), ("vm.builtin.x", 2.0, 2.0), ("k", 3.0, 2.5), ("oth
 
 def test_calls_of_one_kernel():
     # The second call is no layer; a layer without a call is in no run.
-    profile = layer_profile(RUN, [layer("first", "k", 0), layer("gone", "k", None), layer("third", "k", 2)])
+    profile = layer_profile(RUN, [layer("first", "k", 0), layer("gone", "k"), layer("third", "k", 2)])
     assert [(found.name, found.ms) for found in profile.layers] == [("first", 1.0), ("third", 5.0)]
     assert [(call.name, call.ms) for call in profile.functions] == [("other", 4.0), ("k", 3.0)]
     assert (profile.layers_ms, profile.functions_ms, profile.machine_ms, profile.total_ms) == (6, 7, 2, 15)
@@ -48,6 +48,27 @@ def test_calls_of_one_kernel():
     assert first.gflops == pytest.approx(2 * 500_000 / 0.5e-3 / 1e9) and first.utilisation == 0.5
     assert first.intensity == 10
     assert first.bound is None and first.share_of_roof is None
+
+
+def test_calls_for_each_group_of_a_batch():
+    """A layer's calls add up, and so does their work; layers come in the order of their first calls."""
+    profile = layer_profile(RUN, [layer("second", "k", 1), layer("split", "k", 0, 2)], ROOFS)
+    assert [(found.name, found.ms, found.best_ms) for found in profile.layers] == [
+        ("split", 6.0, 4.5),
+        ("second", 3.0, 2.5),
+    ]
+    split, second = profile.layers
+    assert split.work["macs"] == 2 * WORK["macs"] and split.utilisation == WORK["utilisation"]
+    assert split.limits["L1"] == pytest.approx(2 * second.limits["L1"])
+    assert split.intensity == second.intensity
+
+
+def test_packages_of_earlier_versions():
+    """They name one call at most."""
+    old = [{**layer("first", "k"), "call": 0}, {**layer("gone", "k"), "call": None}]
+    for entry in old:
+        del entry["calls"]
+    assert [found.name for found in layer_profile(RUN, old).layers] == ["first"]
 
 
 def test_roof_that_binds():

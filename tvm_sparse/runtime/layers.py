@@ -19,9 +19,9 @@ class LayerTime:
     name, kind, shape, format, kernel : str
         As in the plan.
     ms, best_ms : float
-        Median and least time of a call in milliseconds.
+        Median and least time in milliseconds, of all its calls together where a batch is split.
     work : mapping
-        What a call does, as the plan counts it; empty where it doesn't.
+        What these calls do, as the plan counts it; empty where it doesn't.
     limits : mapping of str to float
         Milliseconds that the work takes at least, by roof; empty where no roofs were measured.
     """
@@ -141,33 +141,40 @@ def layer_profile(
     profile : ProfileResult
         Times of the calls.
     layers : sequence of mapping
-        ``plan["layers"]`` of the package. A layer is the call of its ``kernel`` with the number ``call``; a layer
-        without one is in no run.
+        ``plan["layers"]`` of the package. A layer is the calls of its ``kernel`` with the numbers ``calls``; a layer
+        without any is in no run.
     roofs : Roofs, optional
         What the machine reaches.
     """
     memory = roofs.memory_of(_touched_bytes(layers)) if roofs else None
-    by_call = {(layer["kernel"], layer["call"]): layer for layer in layers if layer.get("call") is not None}
+    by_call = {(layer["kernel"], number): layer for layer in layers for number in _numbers(layer)}
     seen: dict[str, int] = {}
-    found, others = [], []
+    times: dict[str, list[CallTime]] = {}
+    others = []
     for call in profile.kernels:
         number = seen.get(call.name, 0)
         seen[call.name] = number + 1
         layer = by_call.get((call.name, number))
         if layer is None:
             others.append(call)
-            continue
-        work = layer.get("work") or {}
+        else:
+            times.setdefault(layer["name"], []).append(call)
+    by_name = {layer["name"]: layer for layer in layers}
+    found = []
+    # In the order of their first calls.
+    for name, calls in times.items():
+        layer = by_name[name]
+        work = _times(layer.get("work") or {}, len(calls))
         limits = roofs.limits(work, memory) if roofs and memory and work else {}
         found.append(
             LayerTime(
-                layer["name"],
+                name,
                 layer["kind"],
                 layer["shape"],
                 layer["format"],
-                call.name,
-                call.ms,
-                call.best_ms,
+                layer["kernel"],
+                sum(call.ms for call in calls),
+                sum(call.best_ms for call in calls),
                 work,
                 {roof: seconds * 1e3 for roof, seconds in limits.items()},
             )
@@ -175,6 +182,19 @@ def layer_profile(
     own = sum(call.ms for call in profile.calls) - sum(call.ms for call in profile.kernels)
     functions = ProfileResult(tuple(others)).by_name()
     return LayerProfile(tuple(found), functions, own, profile.run_ms, roofs, memory)
+
+
+def _numbers(layer: Mapping[str, Any]) -> Sequence[int]:
+    """Numbers of a layer's calls; packages of earlier versions have one at most."""
+    if "calls" in layer:
+        numbers: Sequence[int] = layer["calls"]
+        return numbers
+    return [] if layer.get("call") is None else [layer["call"]]
+
+
+def _times(work: Mapping[str, Any], calls: int) -> dict[str, Any]:
+    """The work of several equal calls: counts add up, shares stay."""
+    return {key: value * calls if isinstance(value, int) else value for key, value in work.items()}
 
 
 def _touched_bytes(layers: Sequence[Mapping[str, Any]]) -> int:

@@ -39,6 +39,8 @@ class CompileContext:
         Kernels that the module calls, by symbol.
     weights : list of numpy.ndarray or None
         Large constants, which LiftConstants moves here; None keeps them in the library.
+    threads : int
+        Threads that the model is expected to run on; it runs on any number.
     """
 
     target: tvm.target.Target
@@ -46,6 +48,7 @@ class CompileContext:
     plan: Plan
     kernels: dict[str, Kernel] = field(default_factory=dict)
     weights: list[np.ndarray] | None = None
+    threads: int = 1
 
     def use(self, kernel: Kernel) -> str:
         """Note that a kernel is called and return its symbol."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import tvm
 from tvm import relax
 from tvm.ir import GenericConst
 
@@ -64,7 +65,8 @@ def free_variables(expression: relax.Expr) -> list[relax.Var]:
 
 def constant(expression: relax.Expr) -> np.ndarray | None:
     """A constant tensor as a read-only array that shares its memory, or None."""
-    if not isinstance(expression, GenericConst):
+    # Element types and other arguments of calls are constants of this class too.
+    if not isinstance(expression, GenericConst) or not isinstance(expression.value, tvm.runtime.Tensor):
         return None
     try:
         array = np.from_dlpack(expression.value)

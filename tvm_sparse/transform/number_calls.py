@@ -29,7 +29,7 @@ class NumberCalls:
     Parameters
     ----------
     plan : Plan
-        Its layers receive their ``call``; None where no call is left.
+        Its layers receive their ``calls``; none where no call is left.
     """
 
     def __init__(self, plan: Plan):
@@ -38,19 +38,19 @@ class NumberCalls:
     def transform_module(self, module: tvm.IRModule, _context: Any) -> tvm.IRModule:
         """Read the calls of "main"; the module stays as it is."""
         seen: Counter[str] = Counter()
-        numbers: dict[str, int] = {}
+        numbers: dict[str, list[int]] = {}
 
         def visit(expression: Any) -> None:
             if not isinstance(expression, relax.Call) or not isinstance(expression.op, relax.ExternFunc):
                 return
             symbol, attrs = str(expression.op.global_symbol), expression.op.attrs
             if attrs is not None and _LAYER in attrs:
-                numbers[str(attrs[_LAYER])] = seen[symbol]
+                numbers.setdefault(str(attrs[_LAYER]), []).append(seen[symbol])
             seen[symbol] += 1
 
         for block in module["main"].body.blocks:
             for binding in block.bindings:
                 visit(binding.value)
         for layer in self.plan.layers:
-            layer.call = numbers.get(layer.name)
+            layer.calls = numbers.get(layer.name, [])
         return module

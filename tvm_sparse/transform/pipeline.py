@@ -7,6 +7,7 @@ from collections.abc import Callable
 import tvm
 from tvm import relax
 
+from .batch import CopyViews, SplitBatch
 from .canonicalize import canonicalize_passes
 from .columns import ToColumns
 from .context import CompileContext
@@ -41,8 +42,9 @@ def phases(context: CompileContext) -> list[Phase]:
         # 1. One normal form for every exporter's output.
         ("canonicalize", canonicalize_passes()),
         # 2. Layers with everything that follows them; formats chosen, weights packed, activations in columns. Only
-        # ToColumns knows the layers' operators: without it the convolutions become loops.
-        ("columns", [] if _disabled("ToColumns") else [*_layer_passes(), ToColumns(context)]),
+        # ToColumns knows the layers' operators: without it the convolutions become loops. What runs on a few items of
+        # a batch at a time is a function until phase 3 is over.
+        ("columns", [] if _disabled("ToColumns") else [*_layer_passes(), *_column_passes(context)]),
         # 3. Everything that is left becomes loops, fused and scheduled.
         (
             "loops",
@@ -54,6 +56,7 @@ def phases(context: CompileContext) -> list[Phase]:
                 relax.transform.FoldConstant(),
                 relax.transform.FuseOps(),
                 relax.transform.FuseTIR(),
+                relax.transform.InlinePrivateFunctions(),
                 relax.transform.DeadCodeElimination(),
                 ScheduleCPU(context.isa),
                 FastMath(),
@@ -95,6 +98,10 @@ def _disabled(name: str) -> bool:
 
 def _layer_passes() -> list[tvm.transform.Pass]:
     return [DepthToSpaceForm(), DecomposeTransposedConvolution(), FuseLayers()]
+
+
+def _column_passes(context: CompileContext) -> list[tvm.transform.Pass]:
+    return [SplitBatch(context), ToColumns(context), CopyViews(context)]
 
 
 def run_phases(

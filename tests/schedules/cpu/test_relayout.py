@@ -50,6 +50,25 @@ def test_images_to_columns_and_back(isa_name):
 
 
 @every_isa
+def test_parts_of_a_larger_tensor_to_columns(isa_name):
+    """Views that begin inside of a tensor, images and tokens."""
+    context = context_for(isa_name)
+    shapes = [(3, 4, 8, 2), (5, 16, 4)]
+    arrays = [random(shape, seed) for seed, shape in enumerate(shapes)]
+
+    def body(emitter, images, tokens):
+        parts = [
+            emitter.image_columns(emitter.emit(OP.memory.view(images, (1, 4, 8, 2), "float32", 2 * 256))),
+            emitter.token_columns(emitter.emit(OP.memory.view(tokens, (2, 16, 4), "float32", 3 * 256))),
+        ]
+        return [emitter.plain(part) for part in parts]
+
+    image, sequences = run_module(emit(context, shapes, body), context, arrays)
+    np.testing.assert_array_equal(image, arrays[0][2:])
+    np.testing.assert_array_equal(sequences, arrays[1][3:])
+
+
+@every_isa
 def test_tokens_to_columns_and_back(isa_name):
     context, lanes = context_for(isa_name), isa_of(isa_name).lanes
     arrays = [random(shape, seed) for seed, shape in enumerate(TOKENS)]

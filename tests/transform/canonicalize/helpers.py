@@ -69,9 +69,13 @@ def assert_unchanged(before: tvm.IRModule, *passes: tvm.transform.Pass) -> None:
 
 
 def calls(mod: tvm.IRModule) -> list[str]:
-    """Names of the operators that "main" calls, in order, without ``relax.``."""
+    """Names of the operators and functions that "main" calls, in order, without ``relax.``."""
     values = [binding.value for block in mod["main"].body.blocks for binding in block.bindings]
-    names = [value.op.name if isinstance(value, relax.Call) else type(value).__name__ for value in values]
+    callees = [value.op if isinstance(value, relax.Call) else None for value in values]
+    names = [
+        type(value).__name__ if callee is None else getattr(callee, "name", None) or callee.name_hint
+        for value, callee in zip(values, callees, strict=True)
+    ]
     return [name.removeprefix("relax.") for name in names]
 
 

@@ -147,7 +147,7 @@ class Lowering:
 
 @tvm.transform.module_pass(opt_level=0, name="ToColumns")
 class ToColumns:
-    """Rewrite the main function for activations in columns.
+    """Rewrite the main function, and the private ones that it calls, for activations in columns.
 
     Parameters
     ----------
@@ -159,20 +159,32 @@ class ToColumns:
         self.context = context
 
     def transform_module(self, module: tvm.IRModule, _context: Any) -> tvm.IRModule:
-        """Rewrite "main"."""
-        old = module["main"]
+        """Rewrite "main" and what it calls, in the order of a run."""
+        updated = tvm.IRModule(module.functions, attrs=module.attrs)
+        self._lower(module, module.get_global_var("main"), updated, set())
+        return updated
+
+    def _lower(
+        self, module: tvm.IRModule, name: tvm.ir.GlobalVar, updated: tvm.IRModule, done: set[tvm.ir.GlobalVar]
+    ) -> None:
+        old = module[name]
+        if name in done or not isinstance(old, relax.Function):
+            return
+        done.add(name)
         builder = relax.BlockBuilder()
         lowering = Lowering(builder, self.context)
-        with builder.function("main", list(old.params), attrs=dict(old.attrs or {})):
+        is_private = name.name_hint != "main"
+        with builder.function("main", list(old.params), attrs=dict(old.attrs or {}), private=is_private):
             with builder.dataflow():
                 for block in old.body.blocks:
                     for binding in block.bindings:
+                        callee = getattr(binding.value, "op", None)
+                        if isinstance(callee, tvm.ir.GlobalVar):
+                            self._lower(module, callee, updated, done)
                         lowering.lower(binding.var, binding.value)
                 output = builder.emit_output(lowering.plain(old.body.body))
             builder.emit_func_output(output)
-        updated = tvm.IRModule(module.functions, attrs=module.attrs)
-        updated.update_func(module.get_global_var("main"), builder.get()["main"])
-        return updated
+        updated.update_func(name, builder.get()["main"])
 
 
 def _is_static(call: relax.Call) -> bool:

@@ -1,0 +1,150 @@
+"""SplitBatch: what it splits, what it leaves, and that packages hold everything once."""
+
+from __future__ import annotations
+
+import numpy as np
+from tvm import relax
+
+from tests.schedules.cpu.compiled import WIDEST
+from tests.schedules.cpu.pipeline import context_for, run_module
+from tests.transform.canonicalize.helpers import (
+    arrays_for,
+    assert_same_results,
+    assert_unchanged,
+    calls,
+    constant,
+    module,
+    outputs,
+    random,
+    rewritten,
+)
+from tvm_sparse.transform.batch import CopyViews, SplitBatch
+from tvm_sparse.transform.fuse_layers import FuseLayers
+from tvm_sparse.transform.pipeline import run_phases
+
+OP, NN = relax.op, relax.op.nn
+KERNEL = random(32, 32, 3, 3)
+
+
+def sparse(*shape):
+    weight = random(*shape)
+    weight[np.random.default_rng(1).random(shape) < 0.9] = 0
+    return constant(weight / 4)
+
+
+def convolutions(x, count=6):
+    for _ in range(count):
+        x = NN.relu(NN.conv2d(x, sparse(64, 64, 3, 3), padding=1))
+    return x
+
+
+def parts(mod):
+    return [function for name, function in mod.functions_items() if name.name_hint.startswith("part")]
+
+
+def split(mod, group=None):
+    return rewritten(mod, FuseLayers(), SplitBatch(context_for(WIDEST), group))
+
+
+def test_images_beyond_the_cache_run_one_by_one():
+    after = split(module([(8, 64, 28, 28)], convolutions))
+    (part,) = parts(after)
+    assert [int(extent) for extent in part.params[0].ty.shape] == [1, 64, 28, 28]
+    # Views of the input: nothing is copied before the first layer.
+    assert calls(after) == ["memory.view", "part"] * 8 + ["call_tir"]
+
+
+def test_each_thread_gets_an_image():
+    context = context_for(WIDEST)
+    context.threads = 2
+    (part,) = parts(rewritten(module([(8, 64, 28, 28)], convolutions), FuseLayers(), SplitBatch(context)))
+    assert int(part.params[0].ty.shape[0]) == 2
+
+
+def test_small_images_stay_together():
+    before = rewritten(module([(8, 64, 7, 7)], convolutions), FuseLayers())
+    assert_unchanged(before, SplitBatch(context_for(WIDEST)))
+
+
+def test_one_image_is_no_batch():
+    before = rewritten(module([(1, 64, 112, 112)], convolutions), FuseLayers())
+    assert_unchanged(before, SplitBatch(context_for(WIDEST), 1))
+
+
+def test_rows_of_a_linear_network_stay_together():
+    """The rows are the batch: split, each would read all weights."""
+    weights = [sparse(1024, 4096), sparse(4096, 1024)]
+    before = module([(64, 1024)], lambda x: OP.matmul(NN.relu(OP.matmul(x, weights[0])), weights[1]))
+    assert not parts(split(before))
+
+
+def test_the_classifier_keeps_the_batch():
+    """Its weights are large, and one image is one row for it."""
+
+    def body(x):
+        pooled = OP.mean(convolutions(x), [2, 3])
+        return OP.matmul(pooled, constant(random(64, 100_000)))
+
+    after = split(module([(8, 64, 28, 28)], body))
+    assert len(parts(after)) == 1
+    assert calls(after)[-1] == "tvm_sparse.linear"
+
+
+def test_what_mixes_items_runs_once_between_parts():
+    def body(x):
+        first = NN.relu(NN.conv2d(x, sparse(16, 3, 3, 3)))
+        centred = OP.subtract(first, OP.mean(first, [0], True))
+        return NN.relu(NN.conv2d(centred, sparse(8, 16, 3, 3)))
+
+    before = module([(3, 3, 9, 8)], body)
+    after = split(before, 1)
+    assert len(parts(after)) == 2 and "mean" in calls(after)
+    context = context_for(WIDEST)
+    (expected,), (got,) = outputs(before, arrays_for(before)), run_module(before, context, arrays_for(before))
+    np.testing.assert_allclose(got, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_values_for_later_parts_cross_as_the_batch():
+    """A residual that is computed before what mixes items, and read after it; two outputs."""
+
+    def body(x):
+        first = OP.exp(x)
+        total = OP.sum(first, [0], True)
+        return OP.divide(OP.add(first, OP.tanh(first)), total), OP.reshape(first, (4 * 3, 5))
+
+    before = module([(4, 3, 5)], body)
+    context = context_for(WIDEST)
+    after = rewritten(before, SplitBatch(context, 2), CopyViews(context))
+    assert len(parts(after)) == 2
+    assert_same_results(before, after)
+
+
+def test_tuples_inside_of_a_part():
+    def body(x):
+        halves = OP.split(OP.exp(x), 2, 1)
+        return OP.add(halves[0], halves[1])
+
+    before = module([(3, 4, 5)], body)
+    context = context_for(WIDEST)
+    assert_same_results(before, rewritten(before, SplitBatch(context, 1), CopyViews(context)))
+
+
+def test_layers_and_weights_are_there_once():
+    before = module([(8, 64, 28, 28)], convolutions)
+    context = context_for(WIDEST)
+    context.weights = []
+    lowered = run_phases(before, context)
+    assert [layer.name for layer in context.plan.layers] == [f"conv{number}" for number in range(6)]
+    assert all(len(layer.calls) == 8 for layer in context.plan.layers)
+    whole = context_for(WIDEST)
+    whole.weights = []
+    undivided = run_phases(module([(1, 64, 28, 28)], convolutions), whole)
+    assert sum(w.nbytes for w in context.weights) <= 1.2 * sum(w.nbytes for w in whole.weights)
+
+    def storages(mod):
+        values = [b.value for block in mod["main"].body.blocks for b in block.bindings]
+        names = [str(getattr(getattr(v, "op", None), "name", "")) for v in values]
+        return names.count("relax.vm.alloc_storage")
+
+    # One more holds the outputs of all images.
+    assert storages(lowered) <= storages(undivided) + 9

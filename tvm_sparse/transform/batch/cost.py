@@ -1,0 +1,130 @@
+"""What an operator costs that runs on groups of a batch's items: estimated cycles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import prod
+
+import numpy as np
+from tvm import relax
+
+from tvm_sparse.layout.geometry import Geometry, choose_geometry
+from tvm_sparse.plan.choose import dense_cycles, sparse_cycles
+from tvm_sparse.plan.layer import Convolution
+from tvm_sparse.plan.pack_rows import MEMORY_BYTES
+from tvm_sparse.schedules.cpu.isa import Isa
+
+from ..columns.layers import layer_of
+from ..columns.values import token_geometry
+from ..ops import CONV2D, LINEAR
+from .regroup import of_group
+from .roles import Role, Roles, result_shapes
+
+# Cycles of a call beside its work: the virtual machine, the start of a kernel.
+_CALL_CYCLES = 3000
+# Bytes that simple operators move in a cycle from the second-level cache.
+_CACHE_BYTES = 16
+# Cycles an element takes to its place in the batch's tensor, and those out of columns before and into them after.
+_COPY_CYCLES, _COLUMNS_CYCLES = 1.0, 2.0
+# Bytes of a nonzero with its offset.
+_NONZERO_BYTES = 6
+
+
+class GroupCosts:
+    """Cycles of operators and of tensors that cross from one size of groups to another.
+
+    Three things depend on the size: how well the lanes are filled; whether activations are still in the second-level
+    cache when the next operator reads them; how often weights are read again.
+
+    Parameters
+    ----------
+    isa : Isa
+        Instruction set and caches.
+    batch : int
+        Items.
+    weight_bytes : int
+        Bytes of all weights of the network: those that fit the cache stay there from group to group.
+    threads : int
+        Threads that share each operator, in equal parts. All cycles are those of one of them.
+    """
+
+    def __init__(self, isa: Isa, batch: int, weight_bytes: int, threads: int = 1):
+        self.isa = isa
+        self.batch = batch
+        self.threads = threads
+        self._reload = self._missing(weight_bytes)
+        self._layers: dict[relax.Call, tuple[Convolution, int]] = {}
+        self._panels: dict[tuple[relax.Call, Geometry | None, Geometry | None], float] = {}
+
+    def call(self, call: relax.Call, roles: Roles, group: int) -> float:
+        """Cycles of a call for the whole batch, by groups of `group` items."""
+        runs = self.batch // group
+        tensors = [a for role, a in zip(roles, call.args, strict=True) if role is Role.ITEMS]
+        moved = sum(_bytes(tensor) for tensor in [*tensors, call]) / self.threads
+        cycles = _CALL_CYCLES * runs + moved * self._missing(moved / runs) / MEMORY_BYTES
+        if str(getattr(call.op, "name", "")) not in (CONV2D, LINEAR):
+            return cycles + moved / _CACHE_BYTES
+        work, weights = self._layer(call, group)
+        # A layer's weights that do not fit the cache come from memory for every panel, in any order.
+        reload = self._reload * (1 - self._missing(weights))
+        # Every thread reads all of them.
+        return cycles + runs * (work / self.threads + weights * reload / MEMORY_BYTES)
+
+    def whole(self, expression: relax.Expr) -> float:
+        """Cycles of an operator that runs once: the same in every plan, so it matters only for shares."""
+        return _CALL_CYCLES + _bytes(expression) / _CACHE_BYTES / self.threads
+
+    def crossing(self, variables: Sequence[relax.Var], is_result: bool) -> float:
+        """Cycles to put the groups of tensors together: results of the network, or what other operators read."""
+        cycles = _COPY_CYCLES + (0.0 if is_result else _COLUMNS_CYCLES)
+        return sum(_bytes(variable) for variable in variables) / 4 * cycles / self.threads
+
+    def _missing(self, size: float) -> float:
+        """Share of so many bytes that is not in the second-level cache any more when it is read again."""
+        return float(np.clip(size / self.isa.l2_bytes - 0.5, 0, 1))
+
+    def _layer(self, call: relax.Call, group: int) -> tuple[float, int]:
+        """Cycles of a layer on a group, and bytes of its weights that the group reads."""
+        if call not in self._layers:
+            layer = layer_of(call)
+            self._layers[call] = layer, packed_bytes(layer.weight)
+        weights = self._layers[call][1]
+        (source_shape,), (shape,) = result_shapes(call.args[0]), result_shapes(call)
+        source_shape, shape = (of_group(s, self.batch, group) for s in (source_shape, shape))
+        rows = _rows(call, source_shape, shape)
+        if rows is not None and rows * 2 <= self.isa.lanes:
+            # Every row reads the weights.
+            return rows * self._panel(call, None, None), 0
+        if rows is not None:
+            source = target = token_geometry(source_shape if call.op.name == LINEAR else (rows, 1), self.isa.lanes)
+        else:
+            source = choose_geometry(group, *source_shape[2:], self.isa.lanes)
+            target = choose_geometry(group, *shape[2:], self.isa.lanes)
+        panel = self._panel(call, replace(source, batch=1), replace(target, batch=1))
+        return target.batch * target.panels * panel, weights
+
+    def _panel(self, call: relax.Call, source: Geometry | None, target: Geometry | None) -> float:
+        """Cycles of a layer's panel (or plain row) in the faster of the dense and the unstructured format."""
+        key = (call, source, target)
+        if key not in self._panels:
+            estimates = (f(self._layers[call][0], source, target, self.isa) for f in (dense_cycles, sparse_cycles))
+            self._panels[key] = min(estimates)
+        return self._panels[key]
+
+
+def packed_bytes(weight: np.ndarray) -> int:
+    """Bytes of a weight in the smaller of the dense and the unstructured format, about."""
+    return min(weight.nbytes, int(np.count_nonzero(weight)) * _NONZERO_BYTES)
+
+
+def _rows(call: relax.Call, source: tuple[int, ...], shape: tuple[int, ...]) -> int | None:
+    """Rows of a linear layer, or of a convolution of single pixels; None for images."""
+    if call.op.name == LINEAR:
+        return prod(source[:-1])
+    return shape[0] if source[2:] == (1, 1) and shape[2:] == (1, 1) else None
+
+
+def _bytes(expression: relax.Expr) -> int:
+    """Bytes of a tensor or of a tuple's tensors, of four bytes an element."""
+    return sum(4 * prod(shape) for shape in result_shapes(expression))
