@@ -8,7 +8,7 @@ import numpy as np
 from tvm import relax
 
 from tvm_sparse.layout.table import pack_table
-from tvm_sparse.schedules.cpu.attention_columns import FIELDS, AttentionColumns
+from tvm_sparse.schedules.cpu.attention_columns import FIELDS, GROUP, AttentionColumns
 
 from ..ops import static_shape
 from .to_columns import Columns, Lowering, Result, handles
@@ -17,7 +17,7 @@ from .to_columns import Columns, Lowering, Result, handles
 @handles("relax.nn.attention", "relax.nn.attention_bias")
 def lower_attention(lowering: Lowering, call: relax.Call) -> Result:
     """Attention of heads that are reshapes of tokens in columns; masks that depend on the key alone."""
-    q, k, v = (lowering.heads(argument) for argument in call.args[:3])
+    q, k, v = (lowering.in_place(argument) for argument in call.args[:3])
     shape = static_shape(call)
     if q is None or k is None or v is None or shape is None or call.attrs.causal_mask is not None:
         return None
@@ -50,21 +50,31 @@ def _table(
     q: Columns, k: Columns, v: Columns, heads: int, depth: int, value_depth: int
 ) -> dict[str, int | np.ndarray]:
     queries, keys = q.geometry, k.geometry
+    width, key_lanes = queries.vectors * queries.lanes, keys.vectors * keys.lanes
     panel, vector = np.meshgrid(np.arange(keys.panels), np.arange(keys.vectors), indexing="ij")
     y, x = keys.pixel(panel, vector)
-    width, key_lanes = queries.vectors * queries.lanes, keys.vectors * keys.lanes
+    tokens = np.where(keys.used, y * keys.width + x, -1).reshape(-1, GROUP)
+    # Groups of neighbouring lanes; those without any key are left out.
+    groups = np.flatnonzero((tokens >= 0).any(1))
+    at_panel, at_lane = np.divmod(groups * GROUP, key_lanes)
     return {
         "images": queries.batch,
         "heads": heads,
         "query_panels": queries.panels,
-        "key_panels": keys.panels,
-        "key_lanes": key_lanes,
         "depth": depth,
         "value_depth": value_depth,
-        "query_panel": q.channels * width,
-        "key_panel": k.channels * key_lanes,
-        "value_panel": v.channels * key_lanes,
+        "query_base": q.first * width,
+        "query_image": queries.panels * q.stored * width,
+        "query_panel": q.stored * width,
+        "key_base": k.first * key_lanes,
+        "key_image": keys.panels * k.stored * key_lanes,
+        "key_lanes": key_lanes,
+        "value_base": v.first * key_lanes,
+        "value_image": keys.panels * v.stored * key_lanes,
         "output_panel": v.channels * width,
         "tokens": keys.pixels,
-        "key_tokens": np.where(keys.used, y * keys.width + x, -1),
+        "groups": len(groups),
+        "group_keys": at_panel * (k.stored * key_lanes) + at_lane,
+        "group_values": at_panel * (v.stored * key_lanes) + at_lane,
+        "key_tokens": tokens[groups],
     }

@@ -70,8 +70,8 @@ def lower_resize(lowering: Lowering, call: relax.Call) -> Result:
 @handles("relax.strided_slice")
 def lower_strided_slice(lowering: Lowering, call: relax.Call) -> Result:
     """Slices along the channels, or of the pixels of images."""
-    x, shape = lowering.columns(call.args[0]), static_shape(call)
-    if x is None or shape is None:
+    x, shape = lowering.in_place(call.args[0]), static_shape(call)
+    if x is None or x.heads > 1 or shape is None:
         return None
     axes, begin, _, *strides = (_integers(argument) for argument in call.args[1:])
     if axes is None or begin is None:
