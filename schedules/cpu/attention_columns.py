@@ -182,7 +182,7 @@ class _Task:
         table, lanes = self.table, self.isa.lanes
         pitch, row = self.vectors * lanes, width * lanes
         done = T.int32(0)
-        for rows in row_sizes(self.isa, width):
+        for rows in _row_sizes(self.isa, width):
             count = T.bind(T.truncdiv(value_depth - done, rows))
             with T.serial(0, count) as step:
                 channel = T.bind(done + step * rows)
@@ -200,6 +200,11 @@ class _Task:
                     for s, accumulator in enumerate(tile[c]):
                         self.y.store_vector(at + s * lanes, accumulator.value * total[s].value)
             done = T.bind(done + count * rows)
+
+
+def _row_sizes(isa: Isa, width: int) -> tuple[int, ...]:
+    """Channels of the output that a tile computes at once, descending; depths of heads are multiples of eight."""
+    return (8, 4, 2, 1) if isa.registers >= 32 and width <= 3 else row_sizes(isa, width)
 
 
 def _unrolled(count, factor: int, step: Callable) -> None:

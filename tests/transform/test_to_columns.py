@@ -151,7 +151,7 @@ def test_tokens_stay_in_columns():
 
     before = module([TOKENS], body)
     assert steps(*lowered([TOKENS], body)) == [
-        "ToColumns", "DenseColumnsKernel", "nn.layer_norm", "DenseColumnsKernel", "nn.softmax", "ToTokens"
+        "ToColumns", "DenseColumnsKernel", "NormColumns", "DenseColumnsKernel", "nn.softmax", "ToTokens"
     ]  # fmt: skip
     arrays = arrays_for(before)
     (got,) = run_module(before, context_for(WIDEST), arrays)
