@@ -78,11 +78,11 @@ class _Narrowing:
         self._kept: dict[relax.Var, Rows] = {}
         self._made: dict[tuple[relax.Expr, Rows], relax.Expr] = {}
 
-    def __call__(self, rewriter: Rewriter, variable: relax.Var, value: relax.Expr) -> relax.Expr | None:
+    def __call__(self, rewriter: Rewriter, _variable: relax.Var, value: relax.Expr) -> relax.Expr | None:
         if rewriter is not self._rewriter:
             self._rewriter, self._kept, self._made = rewriter, _narrowed_values(rewriter.function), {}
         rows = _slice(value)
-        if rows is None or self._kept.get(value.args[0]) != rows or rewriter.is_output(variable):
+        if rows is None or self._kept.get(value.args[0]) != rows:
             return None
         return self._part(rewriter, value.args[0], rows)
 
@@ -247,8 +247,11 @@ def _conv2d(call: relax.Call, rows: Rows) -> Parts:
         axis = rows.axis - 2
         if weight[rows.axis] != 1 or any(int(p) for p in attrs.padding):
             return None
-        stride = int(attrs.strides[axis])
-        rows = replace(rows, indices=tuple(i * stride for i in rows.indices))
+        # Of the input everything between the first and the last row, so that the stride stays.
+        first, last, stride = rows.indices[0], rows.indices[-1], int(attrs.strides[axis])
+        if rows.indices != tuple(range(first, last + 1)):
+            return None
+        rows = replace(rows, indices=tuple(range(first * stride, last * stride + 1)))
     return _first_only(call, rows)
 
 
@@ -267,15 +270,6 @@ def _permute_dims(call: relax.Call, rows: Rows) -> Parts:
     return _first_only(call, rows.at(axes[rows.axis]))
 
 
-def _take(call: relax.Call, rows: Rows) -> Parts:
-    """Rows of a table, chosen by indices."""
-    table, indices = (shape_of(argument) or () for argument in call.args)
-    if call.attrs.axis is None:
-        return None
-    axis = rows.axis - int(call.attrs.axis) % len(table)
-    return [None, rows.at(axis)] if 0 <= axis < len(indices) else None
-
-
 _POINTWISE = (
     "abs", "add", "astype", "ceil", "clip", "cos", "cosh", "divide", "equal", "erf", "exp", "floor", "greater",
     "greater_equal", "less", "less_equal", "log", "logical_and", "logical_not", "logical_or", "maximum", "minimum",
@@ -292,5 +286,4 @@ _RULES: dict[str, _Rule] = {
     "relax.nn.conv2d": _conv2d,
     "relax.reshape": _reshape,
     "relax.permute_dims": _permute_dims,
-    "relax.take": _take,
 }

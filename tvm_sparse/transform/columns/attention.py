@@ -16,12 +16,18 @@ from .to_columns import Columns, Lowering, Result, handles
 
 @handles("relax.nn.attention", "relax.nn.attention_bias")
 def lower_attention(lowering: Lowering, call: relax.Call) -> Result:
-    """Attention of heads that are reshapes of tokens in columns; masks that depend on the key alone."""
+    """Attention of heads that are reshapes of tokens in columns; masks that depend on the key alone.
+
+    Keys and values are in columns already; queries may be made so.
+    """
     q, k, v = (lowering.in_place(argument) for argument in call.args[:3])
     shape = static_shape(call)
-    if q is None or k is None or v is None or shape is None or call.attrs.causal_mask is not None:
+    if k is None or v is None or shape is None or call.attrs.causal_mask is not None:
         return None
     batch, keys = shape[0], k.geometry.pixels
+    if q is None or q.geometry.batch != batch:
+        # A few queries, which their linear layer reads and writes as plain rows.
+        q = lowering.emitter.sequence_columns(lowering.plain(call.args[0]))
     one_sequence_per_image = all(
         c.geometry.batch == batch and len(c.shape) == 4 and c.shape[2] == shape[2] for c in (q, k, v)
     )
@@ -43,12 +49,12 @@ def lower_attention(lowering: Lowering, call: relax.Call) -> Result:
         arguments.append(value)
     arguments += [np.array([factor], np.float32), table]
     out = lowering.emitter.kernel(kernel, arguments, q.geometry.shape(v.channels))
-    return Columns(out, q.geometry, v.channels, shape, True, heads)
+    result = Columns(out, q.geometry, v.channels, shape, True, heads)
+    few = lowering.is_few(batch * q.geometry.pixels)
+    return lowering.emitter.plain(result) if few else result
 
 
-def _table(
-    q: Columns, k: Columns, v: Columns, heads: int, depth: int, value_depth: int
-) -> dict[str, int | np.ndarray]:
+def _table(q: Columns, k: Columns, v: Columns, heads: int, depth: int, value_depth: int) -> dict[str, int | np.ndarray]:
     queries, keys = q.geometry, k.geometry
     width, key_lanes = queries.vectors * queries.lanes, keys.vectors * keys.lanes
     panel, vector = np.meshgrid(np.arange(keys.panels), np.arange(keys.vectors), indexing="ij")

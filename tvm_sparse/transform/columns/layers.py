@@ -79,7 +79,7 @@ def align(lowering: Lowering, x: Columns, target: Geometry, window: Window) -> C
 
 def _few_rows(lowering: Lowering, x: relax.Expr, rows: int) -> bool:
     """Whether so few rows are better read as they are than spread over lanes."""
-    return rows * 2 <= lowering.emitter.lanes and lowering.columns(x) is None
+    return lowering.is_few(rows) and lowering.in_place(x) is None
 
 
 def layer_of(call: relax.Call) -> Convolution:
@@ -178,7 +178,7 @@ def _single_pixels(
     shape, name, isa = (out_shape[0], out_shape[1]), str(call.attrs["name"]), lowering.context.isa
     geometry: Geometry | None = None
     arguments: list[relax.Expr | np.ndarray]
-    if x_shape[0] * 2 <= emitter.lanes:
+    if lowering.is_few(x_shape[0]):
         choice = choose_format(lowering.context.plan, name, linear, None, None, isa)
         packed = pack_rows(linear, x_shape[0], 2, choice.format == "unstructured", isa)
         arguments = [x, *residual, *packed.arrays]

@@ -100,8 +100,12 @@ class Lowering:
             self._columns[expression] = made
         return made
 
+    def is_few(self, rows: int) -> bool:
+        """Whether so few rows are better kept as they are than spread over the lanes of a vector."""
+        return rows * 2 <= self.emitter.lanes
+
     def slice_channels(self, x: Columns, start: int, stop: int, shape: tuple[int, ...]) -> Columns:
-        """Channels `start` to `stop` of a tensor in columns, with the logical shape of the result; nothing is copied."""
+        """Channels `start` to `stop` of a tensor in columns as a range, with its logical shape; nothing is copied."""
         return replace(x, channels=stop - start, shape=shape, first=x.first + start)
 
     def plain(self, expression: relax.Expr) -> relax.Expr:
@@ -114,9 +118,7 @@ class Lowering:
                 self._plain[expression] = value
                 return value
             if expression in self._tuples:
-                fields = [
-                    self.emitter.plain(e) if isinstance(e, Columns) else e for e in self._tuples[expression]
-                ]
+                fields = [self.emitter.plain(e) if isinstance(e, Columns) else e for e in self._tuples[expression]]
                 return relax.Tuple(fields)
             return expression
         if isinstance(expression, relax.Call):

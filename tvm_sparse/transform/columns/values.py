@@ -134,6 +134,16 @@ class Emitter:
         strides = Strides(geometry.width * shape[-1], shape[-1], 1)
         return self._gather(value, geometry, shape[-1], shape, True, strides)
 
+    def sequence_columns(self, value: relax.Expr) -> Columns:
+        """Bring ``[batch, tokens, heads, depth]`` to columns, each sequence to panels of its own."""
+        shape = static_shape(value)
+        assert shape is not None
+        batch, tokens, heads, depth = shape
+        geometry = choose_geometry(batch, 1, tokens, self.lanes)
+        channels = heads * depth
+        strides = Strides(tokens * channels, channels, 1)
+        return replace(self._gather(value, geometry, channels, shape, True, strides), heads=heads)
+
     def _gather(
         self, value: relax.Expr, geometry: Geometry, channels: int, shape: tuple[int, ...], tokens: bool,
         strides: Strides,
