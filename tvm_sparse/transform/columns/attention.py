@@ -25,17 +25,16 @@ def lower_attention(lowering: Lowering, call: relax.Call) -> Result:
     if k is None or v is None or shape is None or call.attrs.causal_mask is not None:
         return None
     batch, keys = shape[0], k.geometry.pixels
-    if q is None or q.geometry.batch != batch:
-        # A few queries, which their linear layer reads and writes as plain rows.
-        q = lowering.emitter.sequence_columns(lowering.plain(call.args[0]))
-    one_sequence_per_image = all(
-        c.geometry.batch == batch and len(c.shape) == 4 and c.shape[2] == shape[2] for c in (q, k, v)
-    )
-    if not one_sequence_per_image or k.geometry != v.geometry:
+    if any(c.geometry.batch != batch or len(c.shape) != 4 or c.shape[2] != shape[2] for c in (k, v)):
+        return None
+    if k.geometry != v.geometry:
         return None
     mask = call.args[3] if len(call.args) > 3 else None
     if mask is not None and static_shape(mask) not in ((batch, 1, 1, keys), (1, 1, 1, keys)):
         return None
+    if q is None or q.geometry.batch != batch or len(q.shape) != 4:
+        # A few queries, which their linear layer reads and writes as plain rows.
+        q = lowering.emitter.sequence_columns(lowering.plain(call.args[0]))
     heads, depth, value_depth = shape[2], q.channels // shape[2], v.channels // shape[2]
     scale = call.attrs.scale
     factor = 1 / sqrt(depth) if scale is None else float(getattr(scale, "value", scale))
