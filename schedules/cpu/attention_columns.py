@@ -1,31 +1,45 @@
-"""Attention over columns: scores, softmax and weighted sum for one panel of queries; scores never leave the cache.
+"""Attention over columns: scores, softmax and weighted sum for a few vectors of queries; scores never leave the cache.
 
 Both products read their operands as the projections left them: the scores of a key are the sum over the head's
 channels of a broadcast ``K[d][key]`` times the vectors ``Q[d][lanes of queries]``, the output's channel `d` the sum
-over the keys of a broadcast ``V[d][key]`` times the probabilities. Softmax runs down the keys, lane by lane.
+over the keys of a broadcast ``V[d][key]`` times the probabilities. Softmax runs down the keys, lane by lane. Queries,
+keys and values may be ranges of channels of one tensor.
+
+A task is one head of one *piece* of a query panel, as many vectors as a register tile is wide: its queries and scores
+lie next to each other, so that both stay in the first-level cache.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from math import e, log2
 
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
 from . import math
-from .ir import Flat, TableReader, as_long, broadcast, build_function, constant, registers
+from .ir import Flat, Register, TableReader, as_long, bind_lets, broadcast, build_function, constant, registers
 from .isa import Isa
-from .tile import multiply_tile, pieces, row_sizes
+from .tile import accumulate, pieces, row_sizes, tile_registers
 
 FIELDS = (
-    "images", "heads", "query_panels", "key_panels", "key_lanes", "depth", "value_depth",
-    "query_panel", "key_panel", "value_panel", "output_panel", "tokens", "key_tokens",
+    "images", "heads", "query_panels", "depth", "value_depth",
+    "query_base", "query_image", "query_panel",  # first element; elements between images, panels
+    "key_base", "key_image", "key_lanes",  # `key_lanes`: elements between channels
+    "value_base", "value_image",
+    "output_panel",
+    "tokens", "groups", "group_keys", "group_values", "key_tokens",
 )  # fmt: skip
 
-# Start of the scores of lanes that hold no key: their probability is exactly zero, also where every key is masked.
+# Keys that are multiplied at once; they lie next to each other, and any vector holds as many.
+GROUP = 4
+# Start of the scores of lanes that hold no key: their probability is nothing, also where every key is masked.
 _NO_KEY = -3e38
 # Lowest number that a mask adds to a score; exporters write the lowest of float32, to which nothing can be added.
 _MASKED = -1e38
+# Channels of the scores in one iteration: fewer iterations than the branch predictor remembers.
+_UNROLL = 4
 
 
 @dataclass(frozen=True)
@@ -54,101 +68,154 @@ class AttentionColumns:
         return build_function(self.symbol(isa), arguments, isa.lanes, lambda *flats: self._body(isa, *flats))
 
     def _body(self, isa: Isa, q: Flat, k: Flat, v: Flat, *rest: Flat) -> None:
-        mask = rest[0] if self.masked else None
-        scale, table_buffer, y = rest[-3:]
-        table, lanes = TableReader(table_buffer, FIELDS), isa.lanes
-        width = self.vectors * lanes
-        tasks = table.scalar("images") * table.scalar("query_panels") * table.scalar("heads")
-        with T.parallel(0, tasks) as task:
-            head = T.bind(T.truncmod(task, table.scalar("heads")))
-            panel = T.bind(T.truncdiv(task, table.scalar("heads")))
-            image = T.bind(T.truncdiv(panel, table.scalar("query_panels")))
-            key_panels, key_lanes = T.bind(table.scalar("key_panels")), T.bind(table.scalar("key_lanes"))
-            depth, value_depth = T.bind(table.scalar("depth")), T.bind(table.scalar("value_depth"))
-            # Read from the table, since the allocation moves ahead of the bound variables.
-            size = table.scalar("key_panels") * table.scalar("key_lanes") * width
-            scores = Flat(T.alloc_buffer((size,), "float32", scope="global"), lanes)
-            highest, total = registers(self.vectors, lanes), registers(self.vectors, lanes)
-            for s in range(self.vectors):
-                highest[s].set(constant(_NO_KEY, lanes))
-                total[s].set(constant(0.0, lanes))
-            query = T.bind(as_long(panel * table.scalar("query_panel") + head * depth * width))
-            with T.serial(0, key_panels) as key_panel:
-                place = T.bind(image * key_panels + key_panel)
-                keys = T.bind(as_long(place * table.scalar("key_panel") + head * depth * key_lanes))
-                self._scores(
-                    isa, table, q, k, mask, scale, scores, highest, query, keys, image, key_panel, key_lanes, depth
-                )
-            with T.serial(0, key_panels * key_lanes) as key:
-                for s in range(self.vectors):
-                    at = as_long(key * width + s * lanes)
-                    value = T.bind(math.exp(scores.load_vector(at) - highest[s].value))
+        parts = pieces(isa, GROUP, self.vectors)
+        task = _Task(isa, self.vectors, q, k, v, rest[0] if self.masked else None, *rest[-3:])
+        table = task.table
+        # The keys and values of a head are read by all pieces of all panels in turn.
+        panels = table.scalar("query_panels") * len(parts)
+        with T.parallel(0, table.scalar("images") * table.scalar("heads") * panels) as number:
+            piece = T.bind(T.truncmod(number, len(parts)))
+            first = T.bind(T.truncdiv(piece * self.vectors, len(parts)))
+            count = T.bind(T.truncdiv((piece + 1) * self.vectors, len(parts)) - first)
+            panel = T.bind(T.truncmod(T.truncdiv(number, len(parts)), table.scalar("query_panels")))
+            place = T.bind(T.truncdiv(number, panels))
+            head = T.bind(T.truncmod(place, table.scalar("heads")))
+            image = T.bind(T.truncdiv(place, table.scalar("heads")))
+            for width in sorted({len(part) for part in parts}):
+                with T.If(count == width):
+                    with T.Then():
+                        task.emit(width, image, head, panel, first)
+
+
+@dataclass
+class _Task:
+    """Emits the work of one head on one piece of a query panel."""
+
+    isa: Isa
+    vectors: int
+    q: Flat
+    k: Flat
+    v: Flat
+    mask: Flat | None
+    scale: Flat
+    table_buffer: Flat
+    y: Flat
+
+    def __post_init__(self) -> None:
+        self.table = TableReader(self.table_buffer, FIELDS)
+
+    def emit(self, width: int, image, head, panel, first) -> None:
+        """Emit the task for pieces of `width` vectors, from vector `first` on."""
+        table, lanes = self.table, self.isa.lanes
+        pitch, row = self.vectors * lanes, width * lanes
+        depth, value_depth = T.bind(table.scalar("depth")), T.bind(table.scalar("value_depth"))
+        key_lanes, groups = T.bind(table.scalar("key_lanes")), T.bind(table.scalar("groups"))
+        # Sizes are read from the table, since allocations move ahead of bound variables.
+        queries = Flat(T.alloc_buffer((table.scalar("depth") * row,), "float32", scope="global"), lanes)
+        scores = Flat(T.alloc_buffer((table.scalar("groups") * (GROUP * row),), "float32", scope="global"), lanes)
+        at = table.scalar("query_base") + image * table.scalar("query_image") + panel * table.scalar("query_panel")
+        query = T.bind(as_long(at + head * depth * pitch + first * lanes))
+        keys = T.bind(as_long(table.scalar("key_base") + image * table.scalar("key_image") + head * depth * key_lanes))
+        at = table.scalar("value_base") + image * table.scalar("value_image")
+        values = T.bind(as_long(at + head * value_depth * key_lanes))
+        at = (image * table.scalar("query_panels") + panel) * table.scalar("output_panel")
+        output = T.bind(as_long(at + head * value_depth * pitch + first * lanes))
+
+        # Powers of two are cheaper than exponentials.
+        factor = T.bind(broadcast(self.scale[0] * T.float32(log2(e)), lanes))
+        with T.serial(0, depth) as d:
+            for s in range(width):
+                value = self.q.load_vector(query + as_long(d * pitch + s * lanes))
+                queries.store_vector(as_long(d * row + s * lanes), value * factor)
+        highest, total = registers(width, lanes), registers(width, lanes)
+        for s in range(width):
+            highest[s].set(constant(_NO_KEY, lanes))
+            total[s].set(constant(0.0, lanes))
+        with T.serial(0, groups) as group:
+            self._scores(width, queries, scores, highest, keys, image, group, depth, key_lanes)
+        with T.serial(0, groups) as group:
+            for i in range(GROUP):
+                for s in range(width):
+                    at = as_long(group * (GROUP * row) + (i * row + s * lanes))
+                    difference = T.bind(scores.load_vector(at) - highest[s].value)
+                    value = T.bind(bind_lets(math.exp2_nonpositive(difference)))
                     total[s].set(total[s].value + value)
                     scores.store_vector(at, value)
-            for s in range(self.vectors):
-                total[s].set(constant(1.0, lanes) / total[s].value)
-            values = T.bind(
-                as_long(image * key_panels * table.scalar("value_panel") + head * value_depth * key_lanes)
-            )
-            output = T.bind(as_long(panel * table.scalar("output_panel") + head * value_depth * width))
-            self._weighted(isa, table, v, scores, total, y, values, output, key_panels, key_lanes, value_depth)
+        for s in range(width):
+            total[s].set(constant(1.0, lanes) / total[s].value)
+        self._weighted(width, scores, total, values, output, groups, value_depth, key_lanes)
 
     def _scores(
-        self, isa: Isa, table: TableReader, q: Flat, k: Flat, mask: Flat | None, scale: Flat, scores: Flat,
-        highest: list, query, keys, image, key_panel, key_lanes, depth,
+        self, width: int, queries: Flat, scores: Flat, highest: list[Register], keys, image, group, depth, key_lanes
     ) -> None:  # fmt: skip
-        """Scaled scores of one key panel, and their maxima."""
-        lanes, width = isa.lanes, self.vectors * isa.lanes
-        rows = 4  # the keys of a panel are whole vectors of at least four lanes
-        with T.serial(0, T.truncdiv(key_lanes, rows)) as step:
-            first = T.bind(key_panel * key_lanes + step * rows)
-            tokens = [T.bind(table.at("key_tokens", first + i)) for i in range(rows)]
-            base = T.bind(keys + as_long(step * rows))
-            for piece in pieces(isa, rows, self.vectors):
+        """Scores of a group of keys, in powers of two, and their maxima."""
+        table, lanes = self.table, self.isa.lanes
+        row = width * lanes
+        base = T.bind(keys + as_long(table.at("group_keys", group)))
+        tokens = [T.bind(table.at("key_tokens", group * GROUP + i)) for i in range(GROUP)]
+        starts = [
+            T.bind(broadcast(T.Select(token >= 0, T.float32(0), T.float32(_NO_KEY)), lanes)) for token in tokens
+        ]
+        tile = tile_registers(starts, width, lanes)
 
-                def terms(d, piece=piece, base=base):
-                    at = T.bind(query + as_long(d * width))
-                    key = T.bind(base + as_long(d * key_lanes))
-                    return [q.load_vector(at + s * lanes) for s in piece], [k[key + i] for i in range(rows)]
+        def step(d) -> None:
+            at = as_long(d * row)
+            key = T.bind(base + as_long(d * key_lanes))
+            vectors = [queries.load_vector(at + s * lanes) for s in range(width)]
+            accumulate(tile, vectors, [self.k[key + i] for i in range(GROUP)], lanes)
 
-                zero = constant(0.0, lanes)
-                tile = multiply_tile([zero] * rows, len(piece), lanes, depth, terms)
-                for i in range(rows):
-                    allowed = T.Select(tokens[i] >= 0, T.float32(0), T.float32(_NO_KEY))
-                    if mask is not None:
-                        added = mask[image * table.scalar("tokens") + T.max(tokens[i], T.int32(0))]
-                        allowed = allowed + T.max(added, T.float32(_MASKED))
-                    start = T.bind(broadcast(allowed, lanes))
-                    for s, accumulator in zip(piece, tile[i], strict=True):
-                        value = T.bind(accumulator.value * broadcast(scale[0], lanes) + start)
-                        highest[s].set(T.max(highest[s].value, value))
-                        scores.store_vector(as_long((first + i) * width + s * lanes), value)
+        _unrolled(depth, _UNROLL, step)
+        for i, token in enumerate(tokens):
+            added = None
+            if self.mask is not None:
+                value = self.mask[image * table.scalar("tokens") + T.max(token, T.int32(0))]
+                added = T.bind(broadcast(T.max(value * T.float32(log2(e)), T.float32(_MASKED)), lanes))
+            for s, accumulator in enumerate(tile[i]):
+                value = accumulator.value if added is None else T.bind(accumulator.value + added)
+                highest[s].set(T.max(highest[s].value, value))
+                scores.store_vector(as_long((group * GROUP + i) * row + s * lanes), value)
 
     def _weighted(
-        self, isa: Isa, table: TableReader, v: Flat, scores: Flat, total: list, y: Flat,
-        values, output, key_panels, key_lanes, value_depth,
+        self, width: int, scores: Flat, total: list[Register], values, output, groups, value_depth, key_lanes
     ) -> None:  # fmt: skip
         """Sum of the values, weighted with the probabilities."""
-        lanes, width = isa.lanes, self.vectors * isa.lanes
+        table, lanes = self.table, self.isa.lanes
+        pitch, row = self.vectors * lanes, width * lanes
         done = T.int32(0)
-        for rows in row_sizes(isa, self.vectors):
+        for rows in _row_sizes(self.isa, width):
             count = T.bind(T.truncdiv(value_depth - done, rows))
             with T.serial(0, count) as step:
                 channel = T.bind(done + step * rows)
-                for piece in pieces(isa, rows, self.vectors):
-
-                    def terms(key, piece=piece, channel=channel, rows=rows):
-                        panel = T.bind(T.truncdiv(key, key_lanes))
-                        lane = key - panel * key_lanes
-                        at = T.bind(values + as_long(panel * table.scalar("value_panel") + channel * key_lanes + lane))
-                        row = T.bind(as_long(key * width))
-                        vectors = [scores.load_vector(row + s * lanes) for s in piece]
-                        return vectors, [v[at + as_long(i * key_lanes)] for i in range(rows)]
-
-                    zero = constant(0.0, lanes)
-                    tile = multiply_tile([zero] * rows, len(piece), lanes, key_panels * key_lanes, terms)
-                    for i in range(rows):
-                        at = T.bind(output + as_long((channel + i) * width))
-                        for s, accumulator in zip(piece, tile[i], strict=True):
-                            y.store_vector(at + s * lanes, accumulator.value * total[s].value)
+                base = T.bind(values + as_long(channel * key_lanes))
+                tile = tile_registers([constant(0.0, lanes)] * rows, width, lanes)
+                with T.serial(0, groups) as group:
+                    at = T.bind(base + as_long(table.at("group_values", group)))
+                    for i in range(GROUP):
+                        score = as_long((group * GROUP + i) * row)
+                        vectors = [scores.load_vector(score + s * lanes) for s in range(width)]
+                        weights = [self.v[at + as_long(c * key_lanes) + i] for c in range(rows)]
+                        accumulate(tile, vectors, weights, lanes)
+                for c in range(rows):
+                    at = T.bind(output + as_long((channel + c) * pitch))
+                    for s, accumulator in enumerate(tile[c]):
+                        self.y.store_vector(at + s * lanes, accumulator.value * total[s].value)
             done = T.bind(done + count * rows)
+
+
+def _row_sizes(isa: Isa, width: int) -> tuple[int, ...]:
+    """Channels of the output that a tile computes at once, descending; depths of heads are multiples of eight."""
+    return (8, 4, 2, 1) if isa.registers >= 32 and width <= 3 else row_sizes(isa, width)
+
+
+def _unrolled(count, factor: int, step: Callable) -> None:
+    """A loop of `count` steps, `factor` of them in an iteration."""
+    whole = T.bind(T.truncdiv(count, factor))
+    with T.serial(0, whole) as outer:
+        for i in range(factor):
+            step(outer * factor + i)
+    with T.serial(0, count - whole * factor) as rest:
+        step(whole * factor + rest)
+
+
+
+

@@ -77,13 +77,10 @@ class DenseRows:
                         accumulator.set(accumulator.value + x * weight)
                 for v, accumulator in enumerate(accumulators):
                     scratch.store_vector(v * lanes, accumulator.value)
-                count = T.bind(T.min(outputs - strip * width, T.int32(width)))
-                with T.serial(0, count) as i:
-                    channel = T.bind(strip * width + i)
-                    _finish(
-                        self.activation, scratch[i], row * outputs + channel, channel, outputs,
-                        numbers, residual, output,
-                    )  # fmt: skip
+                channel = T.bind(strip * width)
+                count = T.bind(T.min(outputs - channel, T.int32(width)))
+                at = T.bind(row * outputs + channel)
+                _finish(self.activation, scratch, T.int32(0), at, channel, count, outputs, numbers, residual, output)
 
 
 @dataclass(frozen=True)
@@ -197,8 +194,11 @@ def emit_rows(
             channel = T.bind(strip * size + i)
             # The weights of a channel come from memory once, for all rows.
             with T.serial(0, table.scalar("rows")) as row:
-                total = T.bind(multiply(row, channel))
-                _finish(activation, total, row * outputs + channel, channel, outputs, numbers, residual, output)
+                output.store(row * outputs + channel, multiply(row, channel))
+        with T.serial(0, table.scalar("rows")) as row:
+            channel = T.bind(strip * size)
+            at = T.bind(row * outputs + channel)
+            _finish(activation, output, at, at, channel, count, outputs, numbers, residual, output)
 
 
 def add_lanes(sums: Sequence[Register], lanes: int):
@@ -215,10 +215,23 @@ def add_lanes(sums: Sequence[Register], lanes: int):
 
 
 def _finish(
-    activation: str, value, position, channel, outputs, numbers: Flat, residual: Flat | None, output: Flat
-) -> None:
-    """Bias, residual, activation and store of one sum."""
-    total = value + numbers[channel]
-    if residual is not None:
-        total = total + residual[position]
-    output.store(position, emit_activation(activation, T.bind(total), numbers, outputs, channel, 1))
+    activation: str, sums: Flat, first, position, channel, count, outputs, numbers: Flat, residual: Flat | None,
+    output: Flat,
+) -> None:  # fmt: skip
+    """Bias, residual, activation and store of `count` sums, from `first` on, whole vectors first."""
+
+    def finish(i, lanes: int) -> None:
+        load = (lambda flat, at: flat[at]) if lanes == 1 else Flat.load_vector
+        total = load(sums, first + i) + load(numbers, channel + i)
+        if residual is not None:
+            total = total + load(residual, position + i)
+        store = output.store if lanes == 1 else output.store_vector
+        store(position + i, emit_activation(activation, T.bind(total), numbers, outputs, channel + i, lanes))
+
+    lanes = output.lanes
+    # A vector has one slope.
+    whole = T.int32(0) if activation == "prelu" else T.bind(T.truncdiv(count, lanes))
+    with T.serial(0, whole) as v:
+        finish(v * lanes, lanes)
+    with T.serial(0, count - whole * lanes) as i:
+        finish(whole * lanes + i, 1)

@@ -59,15 +59,27 @@ def multiply_tile(
     list of list of Register
         The accumulators, by row and vector.
     """
+    accumulators = tile_registers(starts, width, lanes)
+    with T.serial(0, depth) as k:
+        accumulate(accumulators, *step(k), lanes)
+    return accumulators
+
+
+def tile_registers(starts: Sequence, width: int, lanes: int) -> list[list[Register]]:
+    """The accumulators of a tile, by row and vector, set to the start value of their row."""
     accumulators = [registers(width, lanes) for _ in starts]
     for row, start in zip(accumulators, starts, strict=True):
         for accumulator in row:
             accumulator.set(start)
-    with T.serial(0, depth) as k:
-        vectors, weights = step(k)
-        bound = [T.bind(vector) for vector in vectors]
-        for row, weight in zip(accumulators, weights, strict=True):
-            value = T.bind(broadcast(weight, lanes))
-            for accumulator, vector in zip(row, bound, strict=True):
-                accumulator.set(accumulator.value + value * vector)
     return accumulators
+
+
+def accumulate(
+    accumulators: Sequence[Sequence[Register]], vectors: Sequence, weights: Sequence, lanes: int
+) -> None:
+    """Emit ``acc[i][s] += weight[i] * vector[s]``: one vector for each column, one scalar for each row."""
+    bound = [T.bind(vector) for vector in vectors]
+    for row, weight in zip(accumulators, weights, strict=True):
+        value = T.bind(broadcast(weight, lanes))
+        for accumulator, vector in zip(row, bound, strict=True):
+            accumulator.set(accumulator.value + value * vector)

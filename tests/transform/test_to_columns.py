@@ -151,7 +151,7 @@ def test_tokens_stay_in_columns():
 
     before = module([TOKENS], body)
     assert steps(*lowered([TOKENS], body)) == [
-        "ToColumns", "DenseColumnsKernel", "nn.layer_norm", "DenseColumnsKernel", "nn.softmax", "ToTokens"
+        "ToColumns", "DenseColumnsKernel", "NormColumns", "DenseColumnsKernel", "nn.softmax", "ToTokens"
     ]  # fmt: skip
     arrays = arrays_for(before)
     (got,) = run_module(before, context_for(WIDEST), arrays)
@@ -164,6 +164,78 @@ def test_few_rows_are_read_as_they_are(isa_name):
     layer = lambda x: OP.matmul(x, constant(random(6, 8)))  # noqa: E731
     assert steps(*lowered([(few, 6)], layer, isa_name=isa_name)) == ["DenseRows"]
     assert "DenseColumnsKernel" in steps(*lowered([(few + 1, 6)], layer, isa_name=isa_name))
+
+
+def test_several_rows_share_vectors_where_that_is_faster():
+    few = isa_of(WIDEST).lanes // 2
+    layer = lambda x: OP.matmul(x, constant(sparse(256, 64)))  # noqa: E731
+    assert not {"ToColumns", "ToTokens"} & set(steps(*lowered([(1, 256)], layer)))
+    assert steps(*lowered([(few, 256)], layer))[0] == "ToColumns"
+
+
+def attention(x, heads=3, depth=4):
+    """Queries, keys and values of one tensor."""
+    emit = relax.BlockBuilder.current().emit
+    batch, tokens, width = (int(extent) for extent in x.ty.shape)
+    weights = [constant(random(width, heads * depth, seed=i)) for i in range(3)]
+    parts = [emit(OP.reshape(emit(OP.matmul(x, w)), (batch, tokens, heads, depth))) for w in weights]
+    return emit(OP.reshape(emit(NN.attention(*parts)), (batch, tokens, heads * depth)))
+
+
+def check_results(before, tolerance=2e-5):
+    arrays = arrays_for(before)
+    for got, want in zip(run_module(before, context_for(WIDEST), arrays), outputs(before, arrays), strict=True):
+        np.testing.assert_allclose(got, want, rtol=0, atol=tolerance * max(1, np.abs(want).max()))
+
+
+def test_attention_reads_a_range_of_channels_in_place():
+    before = relax.transform.Normalize()(module([(2, 31, 6)], attention))
+    after, context = lowered([(2, 31, 6)], attention)
+    assert steps(after, context) == ["ToColumns", "DenseColumnsKernel", "AttentionColumns", "ToTokens"]
+    check_results(before)
+
+
+def test_another_reader_copies_the_range_once():
+    def body(x):
+        emit = relax.BlockBuilder.current().emit
+        q, k = emit(OP.split(emit(OP.matmul(x, constant(random(6, 12)))), 2, axis=-1))
+        return emit(OP.exp(q)), emit(OP.tanh(q)), k
+
+    assert steps(*lowered([(2, 31, 6)], body)).count("strided_slice") == 2
+    check_results(module([(2, 31, 6)], body))
+
+
+@pytest.mark.parametrize("count, step", [(1, 1), (3, 1), (20, 1), (3, 7)])
+@pytest.mark.parametrize("shape", [(2, 31, 6), (1, 70, 6), (70, 6), (2, 17, 9, 6)], ids=str)
+def test_slices_of_tokens(shape, count, step):
+    axis = len(shape) - 2 if len(shape) < 4 else 1
+    count = min(count, (shape[axis] - 3) // step)
+
+    def body(x):
+        y = NN.gelu(OP.matmul(x, constant(random(6, 8))))
+        cut = OP.strided_slice(y, [axis], [2], [2 + (count - 1) * step + 1], [step])
+        return OP.exp(cut), OP.sum(y)  # another reader: the slice is not moved to the layer's input
+
+    assert "ToTokens" not in steps(*lowered([shape], lambda x: body(x)[0]))[:-1]
+    check_results(module([shape], body))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_first_token_of_the_last_layer(batch):
+    # A classifier's encoder: queries and everything after them for one token of each sequence only.
+    def body(x):
+        emit = relax.BlockBuilder.current().emit
+        one, zero = constant(np.ones(12, "float32")), constant(np.zeros(12, "float32"))
+        y = emit(OP.matmul(x, constant(random(6, 12))))
+        for _ in range(2):
+            y = emit(NN.layer_norm(emit(OP.add(attention(y), y)), one, zero, axes=[-1]))
+        return OP.matmul(emit(OP.strided_slice(y, [1], [0], [1])), constant(random(12, 5)))
+
+    before = relax.transform.Normalize()(module([(batch, 31, 6)], body))
+    after, context = lowered([(batch, 31, 6)], body)
+    kernels = [kernel for kernel in context.kernels.values() if type(kernel).__name__ == "AttentionColumns"]
+    assert {kernel.vectors for kernel in kernels} == {1, -(-31 // isa_of(WIDEST).lanes)}
+    check_results(before)
 
 
 def test_images_of_one_pixel_are_rows():

@@ -93,6 +93,30 @@ def choose_format(
     return Choice(format_, dense / cycles, f"{zeros:.0%} zeros")
 
 
+def prefers_rows(plan: Plan, name: str, layer: Convolution, rows: int, geometry: Geometry, isa: Isa) -> bool:
+    """Whether a linear layer on a few rows is faster row by row than with the rows in the lanes of vectors.
+
+    Parameters
+    ----------
+    plan, name, layer, isa
+        As of `choose_format`.
+    rows : int
+        Rows of the input.
+    geometry : Geometry
+        Where the rows would be in columns.
+
+    Returns
+    -------
+    bool
+        True for dense layers: their weights come from memory once, and the kernel for plain rows streams them faster.
+    """
+    if choose_format(plan, name, layer, None, None, isa).format == "dense":
+        return True
+    nonzeros = int(np.count_nonzero(layer.weight))
+    alone = sparse_rows_cycles(nonzeros, *layer.weight.shape[:2], isa)
+    return rows * alone <= sparse_cycles(layer, geometry, geometry, isa)
+
+
 def _cheapest(
     layer: Convolution, source: Geometry | None, target: Geometry | None, isa: Isa, kind: str, shape: str
 ) -> tuple[str, float]:

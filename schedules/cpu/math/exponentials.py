@@ -14,6 +14,10 @@ from .scope import EXP_OVERFLOW, EXP_TERMS, EXP_UNDERFLOW, LN2_HIGH, LN2_LOW, RO
 # (2 atanh(s) / s - 2) / s^2 in s^2: for s^2 <= 0.0295 (log) and s^2 <= 1/9 (log1p of 0..1).
 _LOG = (0.6666677594184875, 0.39977526664733887, 0.2987215220928192)
 _LOG1P = (0.6666641235351562, 0.4002169966697693, 0.27999141812324524, 0.2802445888519287)
+# 2^f for |f| <= 1/2, relative error 9e-8.
+_EXP2 = (
+    1.0, 0.6931469775991633, 0.24022242085375095, 0.055507337432519566, 0.009671512639649053, 0.0013264727197184703,
+)  # fmt: skip
 
 
 def exp(x: Expr) -> Expr:
@@ -71,12 +75,32 @@ def exp2(x: Expr) -> Expr:
     x = s.let(x)
     # Only the fraction is scaled by ln 2, so large exponents lose nothing; beyond +-256 everything saturates.
     bounded = s.let(s.at_least(s.let(s.at_most(x, 256.0)), -256.0))
-    shifted = s.let(bounded + s.f32(ROUND))
+    shifted = s.shifted(bounded)
     r = s.let((bounded - (shifted - s.f32(ROUND))) * s.f32(math.log(2)))
     power = fma(r * r, s.horner(r, EXP_TERMS), r) + s.f32(1.0)
     y = s.from_bits(s.bits(power) + (s.bits(shifted) << s.i32(23)))
     high = tirx.Select(x < s.f32(128.0), y, x + s.f32(math.inf))
     return s.result(tirx.Select(x < s.f32(-126.0), s.f32(0.0), high))
+
+
+def exp2_nonpositive(x: Expr) -> Expr:
+    """2^x for x <= 0 (softmax), within 3 ulp; 2^-126 below -126, which is nothing beside the largest, 1.
+
+    Parameters
+    ----------
+    x : Expr
+        float32, any lanes, not above zero.
+
+    Returns
+    -------
+    Expr
+        float32 of the same lanes.
+    """
+    s = Scope(x)
+    bounded = s.let(s.at_least(s.let(x), -126.0))
+    shifted = s.shifted(bounded)
+    fraction = s.let(bounded - s.let(shifted - s.f32(ROUND)))
+    return s.result(s.from_bits(s.bits(s.horner(fraction, _EXP2)) + (s.bits(shifted) << s.i32(23))))
 
 
 def expm1(x: Expr) -> Expr:

@@ -93,6 +93,10 @@ class Scope:
         """max(x, limit) that keeps NaN; ``x`` should be bound."""
         return tirx.Max(self.f32(limit), x)
 
+    def shifted(self, x: Expr) -> Expr:
+        """``x + ROUND``, bound; a multiply-add, since TVM would cancel ``(x + ROUND) - ROUND``."""
+        return self.let(fma(x, self.f32(1.0), self.f32(ROUND)))
+
     def exp_parts(self, x: Expr) -> tuple[Expr, Expr, Expr]:
         """Split x = n ln2 + r; return n (in the low bits of a float), r, and exp(r) - 1 as bound values."""
         shifted = self.let(fma(x, self.f32(LOG2_E), self.f32(ROUND)))

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.special import ndtr
 
 from tvm_sparse.layout.halo import Window
 from tvm_sparse.plan.layer import Convolution
@@ -17,13 +18,17 @@ from .reference import EPS, assert_within
 SPARSE = pytest.mark.parametrize("sparse", [False, True, "gather"], ids=["dense", "sparse", "gather"])
 
 
+FUNCTIONS = {"gelu": lambda x: x * ndtr(x), "tanh": np.tanh, "prelu": lambda x: np.where(x > 0, x, 0.25 * x)}
+
+
 def check(isa_name, sparse, rows, depth, outputs, zeros="80 %", activation=IDENTITY, residual=False):
     isa = isa_of(isa_name)
     rng = np.random.default_rng(0)
     weight = weights(Case((1, depth, 1, 1), outputs, Window((1, 1))), zeros)
     bias = rng.standard_normal(outputs).astype("float32")
     x = rng.standard_normal((*rows, depth)).astype("float32")
-    layer = Convolution(weight, bias, Window((1, 1)), activation=activation, residual=residual)
+    slopes = np.full(outputs, 0.25, "float32") if activation.kind == "prelu" else None
+    layer = Convolution(weight, bias, Window((1, 1)), activation=activation, slopes=slopes, residual=residual)
     if sparse == "gather":
         if isa.name != "avx512":
             pytest.skip("no fast gathers")
@@ -38,8 +43,11 @@ def check(isa_name, sparse, rows, depth, outputs, zeros="80 %", activation=IDENT
         inputs.append(rng.standard_normal(want.shape).astype("float32"))
         want = want + inputs[1]
     out = call_layer(packed, isa_name, inputs, want.shape)
-    low, high = activation.parameters
-    assert_within(out, np.clip(want, low, high), 8 * EPS * (abs(x) @ abs(matrix) + 3))
+    if activation.kind in FUNCTIONS:
+        want = FUNCTIONS[activation.kind](want)
+    else:
+        want = np.clip(want, *activation.parameters)
+    assert_within(out, want, 8 * EPS * (abs(x) @ abs(matrix) + 3))
     return packed
 
 
@@ -64,6 +72,13 @@ def test_patterns_of_zeros(isa_name, sparse, zeros):
 @SPARSE
 def test_residual_and_activation(isa_name, sparse):
     check(isa_name, sparse, (2,), 37, 141, activation=Activation("clip", (-0.5, 1.5)), residual=True)
+
+
+@every_isa
+@SPARSE
+@pytest.mark.parametrize("kind", FUNCTIONS)
+def test_functions(isa_name, sparse, kind):
+    check(isa_name, sparse, (2,), 37, 141, activation=Activation(kind, ()), residual=kind == "gelu")
 
 
 @every_isa

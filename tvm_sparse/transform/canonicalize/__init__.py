@@ -12,6 +12,7 @@ from .fold_padding import FoldPadding
 from .linear_form import LinearForm
 from .merge_parallel_linears import MergeParallelLinears
 from .merge_views import MergeViews
+from .narrow_to_slices import NarrowToSlices
 from .recognize_activations import RecognizeActivations
 from .recognize_norms import RecognizeNorms
 from .simplify import Simplify
@@ -39,6 +40,8 @@ def canonicalize_passes() -> list[tvm.transform.Pass]:
         MergeViews(),
         AttentionForm(),
         LinearForm(),
+        # Before linear layers merge: a slice of the queries is none of the keys and values.
+        NarrowToSlices(),
         MergeParallelLinears(),
         # Constants go into the layers that the passes above have brought next to them.
         FoldBatchNorm(),

@@ -34,9 +34,9 @@ def lower_concat(lowering: Lowering, call: relax.Call) -> Result:
 
 @handles("relax.split")
 def lower_split(lowering: Lowering, call: relax.Call) -> Result:
-    """Split of channels; the parts are slices, so that unread ones cost nothing."""
-    x = lowering.columns(call.args[0])
-    if x is None or int(call.attrs.axis) % len(x.shape) != x.channel_axis:
+    """Split of channels into ranges: a part is copied where a reader needs a tensor of its own."""
+    x = lowering.in_place(call.args[0])
+    if x is None or x.heads > 1 or int(call.attrs.axis) % len(x.shape) != x.channel_axis:
         return None
     out: list[Columns] = []
     start = 0
@@ -51,7 +51,7 @@ def lower_split(lowering: Lowering, call: relax.Call) -> Result:
 @handles("relax.reshape")
 def lower_reshape(lowering: Lowering, call: relax.Call) -> Result:
     """Tokens whose rows are only numbered in another way, or whose channels are split into heads or merged."""
-    x, shape = lowering.heads(call.args[0]), static_shape(call)
+    x, shape = lowering.in_place(call.args[0]), static_shape(call)
     if x is None or shape is None or len(shape) < 2:
         return None
     if not x.tokens:

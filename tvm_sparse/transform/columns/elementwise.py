@@ -101,25 +101,6 @@ def _constant_operand(array: np.ndarray, like: Columns) -> relax.Expr | None:
     return relax.const(geometry.pack(np.ascontiguousarray(images)))
 
 
-@handles("relax.nn.layer_norm")
-def lower_layer_norm(lowering: Lowering, call: relax.Call) -> Result:
-    """Layer normalisation over the channels of tokens."""
-    x = lowering.columns(call.args[0])
-    if x is None or not x.tokens:
-        return None
-    axes = [int(axis) % len(x.shape) for axis in call.attrs.axes]
-    if axes != [len(x.shape) - 1]:
-        return None
-    scale, shift = (lowering.plain(argument) for argument in call.args[1:3])
-    value = lowering.emitter.emit(
-        relax.op.nn.layer_norm(
-            x.value, scale, shift, axes=[1], epsilon=float(call.attrs.epsilon),
-            center=bool(call.attrs.center), scale=bool(call.attrs.scale),
-        )
-    )  # fmt: skip
-    return replace(x, value=value)
-
-
 @handles("relax.nn.softmax", "relax.nn.log_softmax")
 def lower_softmax(lowering: Lowering, call: relax.Call) -> Result:
     """Softmax over the channels."""

@@ -10,7 +10,7 @@ from tvm import relax
 
 from tvm_sparse.layout.geometry import Geometry, choose_geometry
 from tvm_sparse.layout.halo import Window, halo_program
-from tvm_sparse.plan.choose import Choice, choose_format
+from tvm_sparse.plan.choose import Choice, choose_format, prefers_rows
 from tvm_sparse.plan.layer import Convolution, PackedLayer
 from tvm_sparse.plan.pack import pack_layer
 from tvm_sparse.plan.pack_rows import pack_rows
@@ -50,7 +50,7 @@ def lower_linear(lowering: Lowering, call: relax.Call) -> Columns | relax.Expr:
     x_shape, out_shape = static_shape(call.args[0]), static_shape(call)
     assert x_shape is not None and out_shape is not None
     layer = layer_of(call)
-    if _few_rows(lowering, call.args[0], prod(x_shape[:-1])):
+    if _stays_in_rows(lowering, call, layer, x_shape):
         return _row_layer(lowering, call, layer, out_shape)
     x = lowering.to_token_columns(call.args[0])
     return _column_layer(lowering, call, layer, x, x.geometry, out_shape, True)
@@ -77,9 +77,17 @@ def align(lowering: Lowering, x: Columns, target: Geometry, window: Window) -> C
     return lowering.emitter.with_geometry(x, aligned) if after < before else x
 
 
-def _few_rows(lowering: Lowering, x: relax.Expr, rows: int) -> bool:
-    """Whether so few rows are better read as they are than spread over lanes."""
-    return rows * 2 <= lowering.emitter.lanes and lowering.columns(x) is None
+def _stays_in_rows(
+    lowering: Lowering, call: relax.Call, layer: Convolution, x_shape: tuple[int, ...]
+) -> bool:  # fmt: skip
+    """Whether the input is a few plain rows that are better read as they are than spread over lanes."""
+    rows, emitter = prod(x_shape[:-1]), lowering.emitter
+    if not lowering.is_few(rows) or lowering.in_place(call.args[0]) is not None:
+        return False
+    geometry = token_geometry(x_shape, emitter.lanes)
+    return prefers_rows(
+        lowering.context.plan, str(call.attrs["name"]), layer, rows, geometry, lowering.context.isa
+    )  # fmt: skip
 
 
 def layer_of(call: relax.Call) -> Convolution:
@@ -178,7 +186,7 @@ def _single_pixels(
     shape, name, isa = (out_shape[0], out_shape[1]), str(call.attrs["name"]), lowering.context.isa
     geometry: Geometry | None = None
     arguments: list[relax.Expr | np.ndarray]
-    if x_shape[0] * 2 <= emitter.lanes:
+    if lowering.is_few(x_shape[0]):
         choice = choose_format(lowering.context.plan, name, linear, None, None, isa)
         packed = pack_rows(linear, x_shape[0], 2, choice.format == "unstructured", isa)
         arguments = [x, *residual, *packed.arrays]

@@ -47,9 +47,7 @@ def lower_resize(lowering: Lowering, call: relax.Call) -> Result:
     sizes = (x.geometry.height, x.geometry.width)
     positions = [resample.source_positions(sizes[i], shape[2 + i], mode) for i in range(2)]
     if method == "nearest_neighbor":
-        rows, columns = (
-            resample.nearest(positions[i], sizes[i], str(attrs.rounding_method)) for i in range(2)
-        )
+        rows, columns = (resample.nearest(positions[i], sizes[i], str(attrs.rounding_method)) for i in range(2))
         y, x_at = np.meshgrid(rows, columns, indexing="ij")
         return lowering.emitter.move_pixels(x, target, y, x_at, shape)
     axes = [resample.linear(positions[i], sizes[i]) for i in range(2)]
@@ -69,9 +67,9 @@ def lower_resize(lowering: Lowering, call: relax.Call) -> Result:
 
 @handles("relax.strided_slice")
 def lower_strided_slice(lowering: Lowering, call: relax.Call) -> Result:
-    """Slices along the channels, or of the pixels of images."""
-    x, shape = lowering.columns(call.args[0]), static_shape(call)
-    if x is None or shape is None:
+    """Slices along the channels, or of pixels or tokens."""
+    x, shape = lowering.in_place(call.args[0]), static_shape(call)
+    if x is None or x.heads > 1 or shape is None:
         return None
     axes, begin, _, *strides = (_integers(argument) for argument in call.args[1:])
     if axes is None or begin is None:
@@ -88,13 +86,39 @@ def lower_strided_slice(lowering: Lowering, call: relax.Call) -> Result:
     if all(axis == x.channel_axis for axis in changed) and jumps[x.channel_axis] == 1:
         start = starts[x.channel_axis]
         return lowering.slice_channels(x, start, start + shape[x.channel_axis], shape)
-    if x.tokens or len(shape) != 4 or not set(changed) <= {2, 3}:
+    down, across = _spatial_axes(x)
+    if not set(changed) <= {down, across} or across is None:
         return None
-    y, x_at = np.meshgrid(
-        np.arange(shape[2]) * jumps[2] + starts[2], np.arange(shape[3]) * jumps[3] + starts[3], indexing="ij"
-    )
-    target = choose_geometry(shape[0], *shape[2:], lowering.emitter.lanes)
+    rows = np.arange(shape[down]) * jumps[down] + starts[down] if down is not None else np.zeros(1, np.int64)
+    y, x_at = np.meshgrid(rows, np.arange(shape[across]) * jumps[across] + starts[across], indexing="ij")
+    if x.tokens and y.size == 1 and lowering.is_few(x.geometry.batch):
+        return _single_token(lowering, x, y, x_at, shape)
+    target = choose_geometry(x.geometry.batch, *y.shape, lowering.emitter.lanes)
     return lowering.emitter.move_pixels(x, target, y, x_at, shape)
+
+
+def _spatial_axes(x: Columns) -> tuple[int | None, int | None]:
+    """Axes of the logical shape that are the rows and columns of the stored images, where they are."""
+    geometry, rank = x.geometry, len(x.shape)
+    axes = (rank - 3, rank - 2) if x.tokens else (rank - 2, rank - 1)
+    if rank == 4 and tuple(x.shape[axis] for axis in (0, *axes)) == (geometry.batch, geometry.height, geometry.width):
+        return axes
+    if x.tokens and rank in (2, 3) and geometry.height == 1 and x.shape[-2] == geometry.width:
+        return None, rank - 2
+    return None, None
+
+
+def _single_token(
+    lowering: Lowering, x: Columns, y: np.ndarray, x_at: np.ndarray, shape: tuple[int, ...]
+) -> relax.Expr:
+    """One token of each sequence, as plain rows."""
+    emitter, geometry = lowering.emitter, x.geometry
+    x = emitter.whole(x)
+    panel, vector, lane = (int(part.item()) for part in geometry.locate(y, x_at))
+    end = [geometry.batch * geometry.panels, vector + 1, lane + 1]
+    begin, step = [panel, vector, lane], [geometry.panels, 1, 1]
+    values = relax.op.strided_slice(x.value, axes=[0, 2, 3], begin=begin, end=end, strides=step)
+    return emitter.emit(relax.op.reshape(emitter.emit(values), shape))
 
 
 def _integers(expression: relax.Expr) -> list[int] | None:

@@ -69,12 +69,15 @@ class Lowering:
         return None if elements is None else elements[index]
 
     def columns(self, expression: relax.Expr) -> Columns | None:
-        """The form in columns, if there is one already; not where the channels are split into heads."""
-        known = self.heads(expression)
-        return None if known is None or known.heads > 1 else known
+        """The form in columns, if there is one already; not where the channels are split into heads.
 
-    def heads(self, expression: relax.Expr) -> Columns | None:
-        """The form in columns, also where the channels are split into heads."""
+        A range of channels of a wider tensor is copied.
+        """
+        known = self.in_place(expression)
+        return None if known is None or known.heads > 1 else self.emitter.whole(known)
+
+    def in_place(self, expression: relax.Expr) -> Columns | None:
+        """The form in columns as it is stored: the channels may be split into heads, or part of a wider tensor."""
         return self._columns.get(expression) if isinstance(expression, relax.Var) else None
 
     def to_image_columns(self, expression: relax.Expr) -> Columns:
@@ -97,10 +100,13 @@ class Lowering:
             self._columns[expression] = made
         return made
 
+    def is_few(self, rows: int) -> bool:
+        """Whether so few rows are better kept as they are than spread over the lanes of a vector."""
+        return rows * 2 <= self.emitter.lanes
+
     def slice_channels(self, x: Columns, start: int, stop: int, shape: tuple[int, ...]) -> Columns:
-        """Channels `start` to `stop` of a tensor in columns, with the logical shape of the result."""
-        value = self.emitter.emit(relax.op.strided_slice(x.value, axes=[1], begin=[start], end=[stop]))
-        return replace(x, value=value, channels=stop - start, shape=shape)
+        """Channels `start` to `stop` of a tensor in columns as a range, with its logical shape; nothing is copied."""
+        return replace(x, channels=stop - start, shape=shape, first=x.first + start)
 
     def plain(self, expression: relax.Expr) -> relax.Expr:
         """The plain form, made if need be; also of nested expressions."""
@@ -112,9 +118,7 @@ class Lowering:
                 self._plain[expression] = value
                 return value
             if expression in self._tuples:
-                fields = [
-                    self.emitter.plain(e) if isinstance(e, Columns) else e for e in self._tuples[expression]
-                ]
+                fields = [self.emitter.plain(e) if isinstance(e, Columns) else e for e in self._tuples[expression]]
                 return relax.Tuple(fields)
             return expression
         if isinstance(expression, relax.Call):
@@ -139,7 +143,7 @@ class Lowering:
         elif isinstance(value, relax.TupleGetItem):
             result = self.element(value.tuple_value, value.index)
         elif isinstance(value, relax.Var):
-            result = self.heads(value)
+            result = self.in_place(value)
         if result is None:
             result = self.emitter.emit(self.plain(value))
         self.define(variable, result)

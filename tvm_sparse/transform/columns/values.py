@@ -26,7 +26,7 @@ class Columns:
     Parameters
     ----------
     value : relax.Expr
-        float32 ``[batch * panels, channels, vectors, lanes]``.
+        float32 ``[batch * panels, stored channels, vectors, lanes]``.
     geometry : Geometry
         Where its pixels live.
     channels : int
@@ -39,6 +39,9 @@ class Columns:
     heads : int
         Attention heads that the channels of tokens are split into: the logical shape is ``[..., heads, C / heads]``.
         Only attention and reshapes read such a tensor in columns.
+    first : int
+        First channel within the stored ones: a range of the channels of a wider tensor, as attention reads its
+        queries, keys and values. For other readers `Emitter.whole` copies it.
     """
 
     value: relax.Expr
@@ -47,6 +50,18 @@ class Columns:
     shape: tuple[int, ...]
     tokens: bool
     heads: int = 1
+    first: int = 0
+
+    @property
+    def stored(self) -> int:
+        """Channels of the stored tensor."""
+        shape = static_shape(self.value)
+        return self.channels if shape is None else shape[1]
+
+    @property
+    def is_range(self) -> bool:
+        """Whether only some of the stored channels belong to the tensor."""
+        return self.channels != self.stored
 
     @property
     def channel_axis(self) -> int:
@@ -68,6 +83,7 @@ class Emitter:
     def __init__(self, builder: relax.BlockBuilder, context: CompileContext):
         self.builder = builder
         self.context = context
+        self._copies: dict[tuple[relax.Expr, int, int], relax.Var] = {}
 
     @property
     def lanes(self) -> int:
@@ -118,6 +134,16 @@ class Emitter:
         strides = Strides(geometry.width * shape[-1], shape[-1], 1)
         return self._gather(value, geometry, shape[-1], shape, True, strides)
 
+    def sequence_columns(self, value: relax.Expr) -> Columns:
+        """Bring ``[batch, tokens, heads, depth]`` to columns, each sequence to panels of its own."""
+        shape = static_shape(value)
+        assert shape is not None
+        batch, tokens, heads, depth = shape
+        geometry = choose_geometry(batch, 1, tokens, self.lanes)
+        channels = heads * depth
+        strides = Strides(tokens * channels, channels, 1)
+        return replace(self._gather(value, geometry, channels, shape, True, strides), heads=heads)
+
     def _gather(
         self, value: relax.Expr, geometry: Geometry, channels: int, shape: tuple[int, ...], tokens: bool,
         strides: Strides,
@@ -125,6 +151,16 @@ class Emitter:
         packed = pack_to_columns(geometry, channels, strides, len(shape))
         out = self.kernel(packed.kernel, [value, *packed.arrays], geometry.shape(channels))
         return Columns(out, geometry, channels, shape, tokens)
+
+    def whole(self, columns: Columns) -> Columns:
+        """Copy a range of channels to a tensor of its own, once for all readers (no-op for others)."""
+        if not columns.is_range:
+            return columns
+        begin, end = columns.first, columns.first + columns.channels
+        key = (columns.value, begin, end)
+        if key not in self._copies:
+            self._copies[key] = self.emit(relax.op.strided_slice(columns.value, axes=[1], begin=[begin], end=[end]))
+        return replace(columns, value=self._copies[key], first=0)
 
     def move_pixels(
         self, columns: Columns, geometry: Geometry, y: np.ndarray, x: np.ndarray, shape: tuple[int, ...],
@@ -147,6 +183,7 @@ class Emitter:
         shift : numpy.ndarray, optional
             Channel that each pixel of the target starts from, ``[height, width]``.
         """
+        columns = self.whole(columns)
         source = columns.geometry
         pixels = relayout.pixels_from_columns(geometry, source, columns.channels, y, x)
         if shift is not None:
@@ -163,6 +200,7 @@ class Emitter:
 
     def with_geometry(self, columns: Columns, geometry: Geometry) -> Columns:
         """Relayout a tensor to another geometry of the same images (no-op where it is there already)."""
+        columns = self.whole(columns)
         if columns.geometry == geometry:
             return columns
         source = columns.geometry
@@ -180,6 +218,7 @@ class Emitter:
 
     def plain(self, columns: Columns) -> relax.Var:
         """Bring columns back to the logical tensor."""
+        columns = self.whole(columns)
         if columns.heads > 1:
             merged = replace(columns, heads=1, shape=(*columns.shape[:-2], columns.channels))
             return self.emit(relax.op.reshape(self.plain(merged), columns.shape))
