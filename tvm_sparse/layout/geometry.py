@@ -195,6 +195,7 @@ def choose_geometry(batch: int, height: int, width: int, lanes: int) -> Geometry
 
 
 def _tiles(rows: int, columns: int) -> list[tuple[int, int]]:
+    """Tiles of a subimage; those of few rows come first, so that among equals an image has many rows of panels."""
     return [
         (r, v)
         for r in range(1, min(rows, MAX_TILE) + 1)

@@ -78,8 +78,9 @@ class LayerPlan:
         Reason for the choice.
     work : LayerWork, optional
         What one call of the kernel does.
-    call : int, optional
-        Number of its call among the kernel's calls in a run of the model; None if nothing reads the layer's output.
+    calls : list of int
+        Numbers of its calls among the kernel's calls in a run of the model: several where it runs in strips, none if
+        nothing reads the layer's output.
     """
 
     name: str
@@ -93,7 +94,7 @@ class LayerPlan:
     speedup_estimate: float = 1.0
     why: str = ""
     work: LayerWork | None = None
-    call: int | None = None
+    calls: list[int] = field(default_factory=list)
 
 
 @dataclass

@@ -19,7 +19,7 @@ class LayerTime:
     name, kind, shape, format, kernel : str
         As in the plan.
     ms, best_ms : float
-        Median and least time of a call in milliseconds.
+        Median and least time of its calls together, in milliseconds.
     work : mapping
         What a call does, as the plan counts it; empty where it doesn't.
     limits : mapping of str to float
@@ -141,15 +141,16 @@ def layer_profile(
     profile : ProfileResult
         Times of the calls.
     layers : sequence of mapping
-        ``plan["layers"]`` of the package. A layer is the call of its ``kernel`` with the number ``call``; a layer
-        without one is in no run.
+        ``plan["layers"]`` of the package. A layer is the calls of its ``kernel`` with the numbers ``calls``; a layer
+        without any is in no run.
     roofs : Roofs, optional
         What the machine reaches.
     """
     memory = roofs.memory_of(_touched_bytes(layers)) if roofs else None
-    by_call = {(layer["kernel"], layer["call"]): layer for layer in layers if layer.get("call") is not None}
+    by_call = {(layer["kernel"], number): layer for layer in layers for number in layer.get("calls", ())}
     seen: dict[str, int] = {}
-    found, others = [], []
+    found: dict[str, list[CallTime]] = {}
+    others = []
     for call in profile.kernels:
         number = seen.get(call.name, 0)
         seen[call.name] = number + 1
@@ -157,24 +158,29 @@ def layer_profile(
         if layer is None:
             others.append(call)
             continue
+        found.setdefault(layer["name"], []).append(call)
+    times = []
+    by_name = {layer["name"]: layer for layer in layers}
+    for name, calls in found.items():
+        layer = by_name[name]
         work = layer.get("work") or {}
         limits = roofs.limits(work, memory) if roofs and memory and work else {}
-        found.append(
+        times.append(
             LayerTime(
                 layer["name"],
                 layer["kind"],
                 layer["shape"],
                 layer["format"],
-                call.name,
-                call.ms,
-                call.best_ms,
+                layer["kernel"],
+                sum(call.ms for call in calls),
+                sum(call.best_ms for call in calls),
                 work,
                 {roof: seconds * 1e3 for roof, seconds in limits.items()},
             )
         )
     own = sum(call.ms for call in profile.calls) - sum(call.ms for call in profile.kernels)
     functions = ProfileResult(tuple(others)).by_name()
-    return LayerProfile(tuple(found), functions, own, profile.run_ms, roofs, memory)
+    return LayerProfile(tuple(times), functions, own, profile.run_ms, roofs, memory)
 
 
 def _touched_bytes(layers: Sequence[Mapping[str, Any]]) -> int:

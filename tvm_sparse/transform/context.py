@@ -10,6 +10,7 @@ import tvm
 from tvm.tirx import PrimFunc
 
 from tvm_sparse.plan.plan import Plan
+from tvm_sparse.plan.stripes import Stripes
 from tvm_sparse.schedules.cpu.isa import Isa
 
 
@@ -39,6 +40,8 @@ class CompileContext:
         Kernels that the module calls, by symbol.
     weights : list of numpy.ndarray or None
         Large constants, which LiftConstants moves here; None keeps them in the library.
+    stripes : dict of str to Stripes
+        How calls can run in parts, by what they are marked with (:func:`.calls.call_of`).
     """
 
     target: tvm.target.Target
@@ -46,6 +49,7 @@ class CompileContext:
     plan: Plan
     kernels: dict[str, Kernel] = field(default_factory=dict)
     weights: list[np.ndarray] | None = None
+    stripes: dict[str, Stripes] = field(default_factory=dict)
 
     def use(self, kernel: Kernel) -> str:
         """Note that a kernel is called and return its symbol."""

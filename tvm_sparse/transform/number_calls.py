@@ -10,13 +10,7 @@ from tvm import relax
 
 from tvm_sparse.plan.plan import Plan
 
-_LAYER = "layer"
-
-
-def call_of(symbol: str, layer: str | None) -> relax.ExternFunc:
-    """The kernel as an operator of a call, marked with the layer that it computes."""
-    function = relax.ExternFunc(symbol)
-    return function if layer is None else function.with_attr(_LAYER, layer)
+from .calls import LAYER, mark_of
 
 
 @tvm.transform.module_pass(opt_level=0, name="NumberCalls")
@@ -29,7 +23,7 @@ class NumberCalls:
     Parameters
     ----------
     plan : Plan
-        Its layers receive their ``call``; None where no call is left.
+        Its layers receive their ``calls``; none where no call is left.
     """
 
     def __init__(self, plan: Plan):
@@ -38,19 +32,19 @@ class NumberCalls:
     def transform_module(self, module: tvm.IRModule, _context: Any) -> tvm.IRModule:
         """Read the calls of "main"; the module stays as it is."""
         seen: Counter[str] = Counter()
-        numbers: dict[str, int] = {}
+        numbers: dict[str, list[int]] = {}
 
         def visit(expression: Any) -> None:
             if not isinstance(expression, relax.Call) or not isinstance(expression.op, relax.ExternFunc):
                 return
-            symbol, attrs = str(expression.op.global_symbol), expression.op.attrs
-            if attrs is not None and _LAYER in attrs:
-                numbers[str(attrs[_LAYER])] = seen[symbol]
+            symbol, layer = str(expression.op.global_symbol), mark_of(expression, LAYER)
+            if layer is not None:
+                numbers.setdefault(layer, []).append(seen[symbol])
             seen[symbol] += 1
 
         for block in module["main"].body.blocks:
             for binding in block.bindings:
                 visit(binding.value)
         for layer in self.plan.layers:
-            layer.call = numbers.get(layer.name)
+            layer.calls = numbers.get(layer.name, [])
         return module

@@ -12,6 +12,7 @@ from .columns import ToColumns
 from .context import CompileContext
 from .decompose_transposed import DecomposeTransposedConvolution
 from .depth_to_space_form import DepthToSpaceForm
+from .depth_first import RunDepthFirst
 from .empty_constants import AllocateEmptyConstants
 from .fast_math import FastMath
 from .fuse_layers import FuseLayers
@@ -66,6 +67,7 @@ def phases(context: CompileContext) -> list[Phase]:
                 relax.transform.ToNonDataflow(),
                 relax.transform.RemovePurityChecking(),
                 relax.transform.CallTIRRewrite(),
+                RunDepthFirst(context),
                 ReuseArgument(context),
                 AllocateEmptyConstants(),
                 relax.transform.StaticPlanBlockMemory(),

@@ -116,8 +116,9 @@ def _column_layer(
         residual = lowering.to_token_columns(other) if tokens else lowering.to_image_columns(other)
         arguments.append(lowering.emitter.with_geometry(residual, target).value)
     out = lowering.emitter.kernel(
-        packed.kernel, [*arguments, *packed.arrays], target.shape(layer.weight.shape[0]), str(call.attrs["name"])
-    )
+        packed.kernel, [*arguments, *packed.arrays], target.shape(layer.weight.shape[0]), str(call.attrs["name"]),
+        packed.stripes,
+    )  # fmt: skip
     work = count_work(layer, packed, lowering.context.isa, x.geometry, target)
     _note(lowering, call, layer, packed, choice, work, target)
     return Columns(out, target, layer.weight.shape[0], out_shape, tokens)
