@@ -25,9 +25,9 @@ RATES = {"L1": 200e9, "L2": 100e9, "L3": 50e9, "DRAM": 10e9}
 ROOFS = Roofs(1, 16, 100e9, RATES, {level: rate / 2 for level, rate in RATES.items()}, {"L1": 1, "L2": 2, "L3": 10**6})
 
 
-def layer(name, kernel, call, packed=1000, work=WORK):
+def layer(name, kernel, calls, packed=1000, work=WORK):
     fields = {"kind": "linear", "shape": "8x8", "format": "dense"}
-    return {"name": name, "kernel": kernel, "call": call, "bytes_packed": packed, "work": work, **fields}
+    return {"name": name, "kernel": kernel, "calls": calls, "bytes_packed": packed, "work": work, **fields}
 
 
 def result(*calls):
@@ -39,7 +39,7 @@ RUN = result(("k", 1.0, 0.5), ("vm.builtin.x", 2.0, 2.0), ("k", 3.0, 2.5), ("oth
 
 def test_calls_of_one_kernel():
     # The second call is no layer; a layer without a call is in no run.
-    profile = layer_profile(RUN, [layer("first", "k", 0), layer("gone", "k", None), layer("third", "k", 2)])
+    profile = layer_profile(RUN, [layer("first", "k", [0]), layer("gone", "k", []), layer("third", "k", [2])])
     assert [(found.name, found.ms) for found in profile.layers] == [("first", 1.0), ("third", 5.0)]
     assert [(call.name, call.ms) for call in profile.functions] == [("other", 4.0), ("k", 3.0)]
     assert (profile.layers_ms, profile.functions_ms, profile.machine_ms, profile.total_ms) == (6, 7, 2, 15)
@@ -50,8 +50,13 @@ def test_calls_of_one_kernel():
     assert first.bound is None and first.share_of_roof is None
 
 
+def test_layers_in_strips():
+    profile = layer_profile(RUN, [layer("both", "k", [0, 2]), layer("between", "k", [1])])
+    assert [(f.name, f.ms, f.best_ms) for f in profile.layers] == [("both", 6.0, 4.5), ("between", 3.0, 2.5)]
+
+
 def test_roof_that_binds():
-    profile = layer_profile(RUN, [layer("first", "k", 0)], ROOFS)
+    profile = layer_profile(RUN, [layer("first", "k", [0])], ROOFS)
     (first,) = profile.layers
     # Milliseconds: 2e6 / 100e9, 6e6 / 200e9, 4e5 / 100e9 + 2e5 / 50e9, 5e4 / 50e9 + 2.5e4 / 25e9.
     assert first.limits == pytest.approx({"FMA": 0.02, "L1": 0.03, "L2": 0.008, "L3": 0.002})
@@ -59,18 +64,18 @@ def test_roof_that_binds():
 
 
 def test_large_models_live_in_memory():
-    profile = layer_profile(RUN, [layer("first", "k", 0, packed=10**6)], ROOFS)
+    profile = layer_profile(RUN, [layer("first", "k", [0], packed=10**6)], ROOFS)
     assert profile.memory == "DRAM" and profile.layers[0].limits["DRAM"] == pytest.approx(0.01)
 
 
 def test_layers_without_counted_work():
-    profile = layer_profile(RUN, [layer("first", "k", 0, work=None)], ROOFS)
+    profile = layer_profile(RUN, [layer("first", "k", [0], work=None)], ROOFS)
     (first,) = profile.layers
     assert first.gflops is None and first.utilisation is None and first.intensity is None and first.bound is None
 
 
 def test_json():
-    written = json.loads(json.dumps(layer_profile(RUN, [layer("first", "k", 0)], ROOFS).to_json()))
+    written = json.loads(json.dumps(layer_profile(RUN, [layer("first", "k", [0])], ROOFS).to_json()))
     assert written["layers"][0]["bound"] == "L1" and written["layers"][0]["work"] == WORK
     assert written["roofs"]["flops"] == 100e9 and written["memory"] == "L3" and written["total_ms"] == 15
 

@@ -9,7 +9,8 @@ from tvm import relax
 from tests.schedules.cpu.compiled import WIDEST
 from tests.schedules.cpu.pipeline import context_for
 from tvm_sparse.plan.plan import LayerPlan, Plan
-from tvm_sparse.transform.number_calls import NumberCalls, call_of
+from tvm_sparse.transform.calls import call_of
+from tvm_sparse.transform.number_calls import NumberCalls
 from tvm_sparse.transform.pipeline import run_phases
 
 from .canonicalize.helpers import constant, module
@@ -27,7 +28,7 @@ PASSES = [
 ]
 
 
-def numbers(calls: list[tuple[str, str | None, int]]) -> dict[str, int | None]:
+def numbers(calls: list[tuple[str, str | None, int]]) -> dict[str, list[int]]:
     """Numbers of the layers in a chain of calls: kernel, layer, and the earlier value that the call reads."""
     builder, x = relax.BlockBuilder(), relax.Var("x", TENSOR)
     values = [x]
@@ -41,20 +42,33 @@ def numbers(calls: list[tuple[str, str | None, int]]) -> dict[str, int | None]:
     plan = Plan(layers=[LayerPlan(name, "", "", 1.0, "dense", symbol) for symbol, name, _ in calls if name])
     with tvm.target.Target("llvm"):
         tvm.transform.Sequential([*PASSES, NumberCalls(plan)])(builder.get())
-    return {layer.name: layer.call for layer in plan.layers}
+    return {layer.name: layer.calls for layer in plan.layers}
 
 
 def test_each_kernel_counts_by_itself():
-    assert numbers([("k", "a", 0), ("k", "b", 1), ("other", "c", 2), ("k", "d", 3)]) == {"a": 0, "b": 1, "c": 0, "d": 2}
+    assert numbers([("k", "a", 0), ("k", "b", 1), ("other", "c", 2), ("k", "d", 3)]) == {"a": [0], "b": [1], "c": [0], "d": [2]}
 
 
 def test_calls_that_are_no_layers():
     """A mean over windows is a depth-wise layer for the kernel, not for the plan."""
-    assert numbers([("k", "a", 0), ("k", None, 1), ("k", "b", 2)]) == {"a": 0, "b": 2}
+    assert numbers([("k", "a", 0), ("k", None, 1), ("k", "b", 2)]) == {"a": [0], "b": [2]}
 
 
 def test_dead_layers():
-    assert numbers([("k", "a", 0), ("k", "dead", 1), ("k", "b", 1)]) == {"a": 0, "dead": None, "b": 1}
+    assert numbers([("k", "a", 0), ("k", "dead", 1), ("k", "b", 1)]) == {"a": [0], "dead": [], "b": [1]}
+
+
+def test_layers_of_several_calls():
+    builder, x = relax.BlockBuilder(), relax.Var("x", TENSOR)
+    with builder.function("main", [x]):
+        value = x
+        for layer in ("a", "b", "a", "b"):
+            value = builder.emit(relax.call_dps_packed(call_of("k", layer), [value], out_ty=TENSOR))
+        builder.emit_func_output(value)
+    plan = Plan(layers=[LayerPlan(name, "", "", 1.0, "dense", "k") for name in ("a", "b")])
+    with tvm.target.Target("llvm"):
+        tvm.transform.Sequential([*PASSES, NumberCalls(plan)])(builder.get())
+    assert [layer.calls for layer in plan.layers] == [[0, 2], [1, 3]]
 
 
 def test_whole_compilation():
@@ -67,7 +81,7 @@ def test_whole_compilation():
         return relax.op.nn.relu(relax.op.nn.conv2d(first, constant(weight.copy())))
 
     run_phases(module([(1, 32, 8, 8)], body), context)
-    assert [layer.call for layer in context.plan.layers] == [0, 1]
+    assert [layer.calls for layer in context.plan.layers] == [[0], [1]]
     assert len({layer.kernel for layer in context.plan.layers}) == 1
     # Every second of 32 rows, every fourth of 32 channels, 64 pixels.
     assert all(layer.work is not None and layer.work.macs == 16 * 8 * 64 for layer in context.plan.layers)

@@ -24,7 +24,7 @@ LAYERS = [
         "bytes_packed": 9000,
         "speedup_estimate": 4.25,
         "why": "90% zeros",
-        "call": 0,
+        "calls": [0],
         "work": {
             "macs": 5000,
             "lane_macs": 8000,
@@ -49,7 +49,7 @@ LAYERS = [
         "bytes_packed": 2048000,
         "speedup_estimate": 1.0,
         "why": "0% zeros, below the threshold of 50%",
-        "call": None,
+        "calls": [],
         "work": None,
     },
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -50,20 +51,25 @@ class Stripes:
     window: Window
     table: Callable[[Part], np.ndarray]
 
-    def rows_read(self, row: int) -> set[int]:
-        """Rows of the source's panels that a row of the target's panels reads.
+    @cached_property
+    def reads(self) -> tuple[frozenset[int], ...]:
+        """Rows of the source's panels that are read, by row of the target's panels.
 
         Rows are read as a whole: what happens across is the same for all of them.
         """
+        return tuple(self._rows_read(row) for row in range(self.target.panels_down))
+
+    def _rows_read(self, row: int) -> frozenset[int]:
         (height, _), (stride, _), (dilation, _) = self.target.tile, self.window.stride, self.window.dilation
         origin = np.unique(self.target.lane_origin[0])
         y = (origin[origin >= 0][:, None] + row * height + np.arange(height)).reshape(-1)
         y = y[y < self.target.height] * stride - self.window.padding[0]
         at = (y[:, None] + np.arange(self.window.kernel[0]) * dilation).reshape(-1)
         at = at[(at >= 0) & (at < self.source.height)]
-        return set((at % self.source.sub_height // self.source.tile[0]).tolist())
+        return frozenset((at % self.source.sub_height // self.source.tile[0]).tolist())
 
-    def stripes_of_rows(self) -> dict[int, list[int]] | None:
+    @cached_property
+    def of_rows(self) -> dict[int, list[int]] | None:
         """Stripes by the row of panels that they write; None where a stripe writes to several rows."""
         rows: dict[int, list[int]] = {row: [] for row in range(self.target.panels_down)}
         for stripe, panels in enumerate(self.panels):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -54,15 +53,10 @@ class RegionLayer:
     residual: int | None = None
     weight_bytes: int = 0
 
-    @cached_property
-    def reads(self) -> list[set[int]]:
+    @property
+    def reads(self) -> tuple[frozenset[int], ...]:
         """Rows of the source's panels by row of the target's."""
-        return [self.stripes.rows_read(row) for row in range(self.stripes.target.panels_down)]
-
-    @cached_property
-    def stripes_of_rows(self) -> dict[int, list[int]] | None:
-        """Stripes by the row of panels that they write; None where a stripe writes to several rows."""
-        return self.stripes.stripes_of_rows()
+        return self.stripes.reads
 
 
 @dataclass(frozen=True)
@@ -148,7 +142,7 @@ class Region:
     def part(self, call: RowCall, slots: Sequence[np.ndarray]) -> Part:
         """What a call computes, and where its tensors' panels are."""
         layer = self.layers[call.layer]
-        by_row = layer.stripes_of_rows
+        by_row = layer.stripes.of_rows
         assert by_row is not None
         stripes = np.array([stripe for row in call.rows for stripe in by_row[row]])
         return Part(stripes, *(self._panels(tensor, slots[tensor]) for tensor in (layer.source, layer.target)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import tvm
 from tvm import relax
 
-from ..calls import STRIPES, mark_of
+from ..calls import LAYER, STRIPES, mark_of
 from ..context import CompileContext
 from ..graph import constant, free_variables
 from ..ops import static_shape
@@ -126,7 +126,7 @@ class _Rewriter:
             return None
         size = sum(a.nbytes for a in map(constant, value.args) if a is not None)
         layer = RegionLayer(self.context.stripes[key], 0, 0, weight_bytes=size)
-        return layer if layer.stripes_of_rows is not None else None
+        return layer if layer.stripes.of_rows is not None else None
 
     def _tensors(self, call: relax.Call) -> list[relax.Var]:
         """Allocations of the input, the residual if there is one, and the output of a call."""
@@ -194,6 +194,10 @@ class _Rewriter:
         """Bindings of a region: allocations (those of its own tensors shrunk), then the calls in turns."""
         region, variables = self._region(run.calls)
         calls = region.order(cut.strips)
+        names = {mark_of(call, LAYER) for call in run.calls}
+        for layer in self.context.plan.layers:
+            if layer.name in names:
+                layer.why += f"; in {cut.strips} strips with its neighbours, so that their tensors stay cached"
         slots = region.slots(calls)
         shrunk = {
             variable: int(slots[number].max() + 1) * tensor.across
