@@ -43,6 +43,8 @@ class Stripes:
         What a pixel of the output reads.
     table : callable
         Makes the table of a part. Its stripes are numbered anew; nothing else of the layer changes.
+    lane_macs : int
+        Multiply-adds that the whole kernel executes, in all lanes of its vectors.
     """
 
     source: Geometry
@@ -50,6 +52,7 @@ class Stripes:
     panels: tuple[np.ndarray, ...]
     window: Window
     table: Callable[[Part], np.ndarray]
+    lane_macs: int = 0
 
     @cached_property
     def reads(self) -> tuple[frozenset[int], ...]:

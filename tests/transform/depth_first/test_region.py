@@ -28,13 +28,14 @@ WINDOWS = [
 
 
 def chain(size: tuple[int, int], windows: list[Window], residuals: list[bool], channels: int = 8) -> Region:
-    """Layers one after the other; a residual is the layer's input."""
+    """Layers one after the other; a residual is what the layer before reads."""
     geometry = choose_geometry(1, *size, 16)
     layers, tensors = [], [tensor(geometry, channels, True)]
     for window, residual in zip(windows, residuals, strict=True):
         target = choose_geometry(1, *window.output_size(geometry.height, geometry.width), 16)
         panels = tuple(np.arange(target.panels)[:, None])
-        added = len(layers) if residual and target == geometry else None
+        before = layers[-1].source if layers else None
+        added = before if residual and layers and layers[-1].stripes.source == target else None
         stripes = Stripes(geometry, target, panels, window, lambda part: np.zeros(0))
         layers.append(RegionLayer(stripes, len(layers), len(layers) + 1, added))
         tensors.append(tensor(target, channels, False))
@@ -71,30 +72,43 @@ def rows_that_pixels_read(stripes: Stripes, row: int) -> set[int]:
 def test_everything_is_there_when_it_is_read(size, layers, strips):
     region = chain(size, [w for w, _ in layers], [r for _, r in layers])
     calls = region.order(strips)
-    slots = region.slots(calls)
+    storage = region.store(calls)
+    slots, buffers = storage.slots, storage.buffers
     # What each place holds: the row of the tensor that was written there last. The input is there.
-    held = [dict.fromkeys(range(t.rows)) for t in region.tensors]
-    held[0] = {row: row for row in range(region.tensors[0].rows)}
+    held: list[dict[int, tuple[int, int]]] = [{} for _ in region.tensors]
+    held[0] = {row: (0, row) for row in range(region.tensors[0].rows)}
     for call in calls:
         layer = region.layers[call.layer]
         for row in call.rows:
             assert layer.reads[row] == rows_that_pixels_read(layer.stripes, row)
             for source in layer.reads[row]:
-                assert held[layer.source][int(slots[layer.source][source])] == source
+                assert held[buffers[layer.source]][int(slots[layer.source][source])] == (layer.source, source)
             if layer.residual is not None:
                 place = int(slots[layer.target][row])
-                assert int(slots[layer.residual][row]) == place and held[layer.residual][place] == row
-        for row in call.rows:
-            held[layer.target][int(slots[layer.target][row])] = row
+                assert int(slots[layer.residual][row]) == place
+                assert held[buffers[layer.residual]][place] == (layer.residual, row)
+            # Other tiles of the call may be done already.
+            held[buffers[layer.target]][int(slots[layer.target][row])] = (layer.target, row)
     computed = [(call.layer, row) for call in calls for row in call.rows]
     assert len(set(computed)) == len(computed)
     last = len(region.layers) - 1
     assert {row for layer, row in computed if layer == last} == set(range(region.tensors[-1].rows))
 
 
+def test_residuals_are_overwritten():
+    """The second layer adds what the first one reads; nobody else does, but for a tensor that is kept."""
+    for kept in (False, True):
+        region = chain((56, 56), [WINDOWS[1], WINDOWS[0], WINDOWS[0]], [False, False, True])
+        tensors = list(region.tensors)
+        tensors[1] = replace(tensors[1], whole=kept, kept=kept)
+        storage = Region(region.layers, tensors).store(region.order(3))
+        assert list(storage.buffers) == [0, 1, 2, 3 if kept else 1]
+        np.testing.assert_array_equal(storage.slots[1], storage.slots[3])
+
+
 def test_strips_of_a_chain_keep_few_rows():
     region = chain((112, 112), [WINDOWS[1], WINDOWS[1]], [False, False])
-    slots = region.slots(region.order(7))
+    slots = region.store(region.order(7)).slots
     # Two new rows a strip, one on either side of them, and those that the first strip needs from the end.
     assert region.tensors[1].rows == 14 and slots[1].max() + 1 <= 6
 
@@ -104,7 +118,7 @@ def test_tensors_that_others_read_stay_whole():
     tensors = [*region.tensors[:2], replace(region.tensors[2], whole=True), region.tensors[3]]
     region = Region(region.layers, tensors)
     calls = region.order(4)
-    np.testing.assert_array_equal(region.slots(calls)[2], np.arange(tensors[2].rows))
+    np.testing.assert_array_equal(region.store(calls).slots[2], np.arange(tensors[2].rows))
     assert sum(len(call.rows) for call in calls if call.layer == 1) == tensors[2].rows
 
 
@@ -114,11 +128,11 @@ def test_traffic_of_strips():
     size = region.tensors[0].rows * region.tensors[0].row_bytes
     whole = Region(region.layers, [replace(t, whole=True) for t in region.tensors])
     calls = whole.order(1)
-    assert traffic(whole, calls, whole.slots(calls), size // 2) == 3 * size * 3
+    assert traffic(whole, calls, size // 2) == 3 * size * 3
     calls = region.order(14)
     # The input is read, the output fetched and written; what lies between fits and is fetched and written once.
     between = 2 * (2 * region.tensors[0].row_bytes)
-    assert traffic(region, calls, region.slots(calls), size // 2) == 3 * size + between
+    assert traffic(region, calls, size // 2) == 3 * size + between
 
 
 def test_regions_are_formed_where_tensors_exceed_the_cache():

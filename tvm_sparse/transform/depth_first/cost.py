@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
-import numpy as np
-
 from .region import Region, RowCall
 
 
-def traffic(region: Region, calls: Sequence[RowCall], slots: Sequence[np.ndarray], cache_bytes: int) -> int:
+def traffic(region: Region, calls: Sequence[RowCall], cache_bytes: int) -> int:
     """Bytes that calls bring into a cache and write back from it.
 
     A cache that drops what was used least recently holds rows of panels and the layers' constants. An output's lines
@@ -22,23 +20,24 @@ def traffic(region: Region, calls: Sequence[RowCall], slots: Sequence[np.ndarray
         The region.
     calls : sequence of RowCall
         The calls in order.
-    slots : sequence of numpy.ndarray
-        Where each row of panels is stored, by tensor, as of :meth:`.region.Region.slots`.
     cache_bytes : int
         Size of the cache.
     """
-    cache = _Cache(cache_bytes)
+    cache, storage = _Cache(cache_bytes), region.store(calls)
+
+    def touch(tensor: int, row: int, write: bool) -> None:
+        place = storage.buffers[tensor], int(storage.slots[tensor][row])
+        cache.touch(place, region.tensors[tensor].row_bytes, write)
+
     for call in calls:
         layer = region.layers[call.layer]
         cache.touch(("constants", call.layer), layer.weight_bytes, False)
-        read = {tensor: region.tensors[tensor].row_bytes for tensor in (layer.source, layer.target)}
         for row in call.rows:
             for source in sorted(layer.reads[row]):
-                cache.touch((layer.source, int(slots[layer.source][source])), read[layer.source], False)
-            place = int(slots[layer.target][row])
+                touch(layer.source, source, False)
             if layer.residual is not None:
-                cache.touch((layer.residual, place), read[layer.target], False)
-            cache.touch((layer.target, place), read[layer.target], True)
+                touch(layer.residual, row, False)
+            touch(layer.target, row, True)
     return cache.moved + cache.dirty_bytes
 
 

@@ -23,12 +23,15 @@ class RegionTensor:
     whole : bool
         Whether somebody outside of the region writes or reads it: all its rows are stored. Of others only the rows
         that are still to be read.
+    kept : bool
+        Whether somebody outside of the region reads it afterwards, so that nothing may overwrite it.
     """
 
     rows: int
     across: int
     row_bytes: int
     whole: bool
+    kept: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,23 @@ class RowCall:
 
     layer: int
     rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Where the tensors of a region are.
+
+    Parameters
+    ----------
+    buffers : sequence of int
+        By tensor: number of the tensor whose memory it shares, that of its residual's residual and so on; its own
+        where it shares none.
+    slots : sequence of numpy.ndarray
+        By tensor: where each row of panels is stored, counted in rows, int64 ``[rows]``.
+    """
+
+    buffers: Sequence[int]
+    slots: Sequence[np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -109,10 +129,11 @@ class Region:
             calls += [RowCall(number, tuple(sorted(rows))) for number, rows in enumerate(new) if rows]
         return calls
 
-    def slots(self, calls: Sequence[RowCall]) -> list[np.ndarray]:
-        """Where each row of panels is stored, counted in rows, by tensor: int64 ``[rows]`` each.
+    def store(self, calls: Sequence[RowCall]) -> Storage:
+        """Where the tensors are stored while calls run in their order.
 
-        A row takes the place of one that nobody reads any more.
+        A row takes the place of one that nobody reads any more, and a layer writes over its residual where nobody
+        else reads that later.
 
         Parameters
         ----------
@@ -121,44 +142,52 @@ class Region:
         """
         first: dict[tuple[int, int], int] = {}
         last: dict[tuple[int, int], int] = {}
-        group = self._groups()
         for index, call in enumerate(calls):
             layer = self.layers[call.layer]
             touched = {(layer.target, row) for row in call.rows}
             touched |= {(layer.source, row) for target in call.rows for row in layer.reads[target]}
-            for tensor, row in touched:
-                key = (group[tensor], row)
+            if layer.residual is not None:
+                touched |= {(layer.residual, row) for row in call.rows}
+            for key in touched:
                 first.setdefault(key, index)
                 last[key] = index
-        whole = {group[number] for number, tensor in enumerate(self.tensors) if tensor.whole}
-        places: dict[int, np.ndarray] = {}
-        for leader in set(group):
-            rows = np.arange(self.tensors[leader].rows)
-            if leader not in whole:
-                rows = _reuse([first.get((leader, r), -1) for r in rows], [last.get((leader, r), -1) for r in rows])
-            places[leader] = rows
-        return [places[leader] for leader in group]
+        buffers, places = list(range(len(self.tensors))), list(range(len(self.tensors)))
+        for layer in self.layers:
+            residual, target = layer.residual, layer.target
+            if residual is None:
+                continue
+            # A layer that reads windows of its residual too would read what it has overwritten.
+            alone = residual != layer.source
+            # Kernels address both alike.
+            places = [places[residual] if p == places[target] else p for p in places]
+            rows = range(self.tensors[target].rows)
+            over = all(last.get((residual, row), -1) <= first.get((target, row), -1) for row in rows)
+            if alone and over and not self.tensors[residual].kept:
+                buffers = [buffers[residual] if b == buffers[target] else b for b in buffers]
+        whole = {places[number] for number, tensor in enumerate(self.tensors) if tensor.whole}
+        slots: dict[int, np.ndarray] = {}
+        for place in set(places):
+            members = [number for number, p in enumerate(places) if p == place]
+            rows = range(self.tensors[place].rows)
+            if place in whole:
+                slots[place] = np.arange(len(rows))
+                continue
+            begin = [min((first[m, r] for m in members if (m, r) in first), default=-1) for r in rows]
+            end = [max((last[m, r] for m in members if (m, r) in last), default=-1) for r in rows]
+            slots[place] = _reuse(begin, end)
+        return Storage(buffers, [slots[place] for place in places])
 
-    def part(self, call: RowCall, slots: Sequence[np.ndarray]) -> Part:
+    def part(self, call: RowCall, storage: Storage) -> Part:
         """What a call computes, and where its tensors' panels are."""
         layer = self.layers[call.layer]
         by_row = layer.stripes.of_rows
         assert by_row is not None
         stripes = np.array([stripe for row in call.rows for stripe in by_row[row]])
-        return Part(stripes, *(self._panels(tensor, slots[tensor]) for tensor in (layer.source, layer.target)))
+        return Part(stripes, *(self._panels(tensor, storage.slots[tensor]) for tensor in (layer.source, layer.target)))
 
     def _panels(self, tensor: int, slots: np.ndarray) -> np.ndarray:
         across = self.tensors[tensor].across
         return (slots[:, None] * across + np.arange(across)).reshape(-1)
-
-    def _groups(self) -> list[int]:
-        """Number of a tensor by tensor, the same for those that kernels address alike: residuals and targets."""
-        group = list(range(len(self.tensors)))
-        for layer in self.layers:
-            if layer.residual is not None:
-                old, new = group[layer.residual], group[layer.target]
-                group = [new if leader == old else leader for leader in group]
-        return group
 
 
 def _reuse(first: Sequence[int], last: Sequence[int]) -> np.ndarray:

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import tvm
+import tvm_ffi
 from tvm import relax
+
+from tvm_sparse.layout.geometry import Geometry
 
 from ..calls import LAYER, STRIPES, mark_of
 from ..context import CompileContext
@@ -56,6 +59,8 @@ class RunDepthFirst:
         if not rewriter.changed:
             return mod
         body = relax.SeqExpr([relax.BindingBlock(bindings)], function.body.body)
+        if rewriter.replaced:
+            body = tvm_ffi.structural_map(body, (relax.Var, rewriter.final))
         updated = relax.Function(function.params, body, function.ret_ty, function.is_pure, function.attrs)
         out = mod.clone()
         out.update_func(mod.get_global_var("main"), updated)
@@ -78,13 +83,16 @@ class _Rewriter:
         self.bindings = [binding for block in function.body.blocks for binding in block.bindings]
         self.root: dict[relax.Var, relax.Var] = {}
         self.allocations: dict[relax.Var, relax.Call] = {}
-        # Calls that touch an allocation; None stands for anybody else.
-        self.users: dict[relax.Var, list[relax.Call | None]] = {}
+        # Who touches an allocation: the numbers of their bindings, or of the end.
+        self.users: dict[relax.Var, list[int]] = {}
+        self.number: dict[relax.Call, int] = {}
+        # Outputs that lie where another tensor was.
+        self.replaced: dict[relax.Var, relax.Var] = {}
         self.changed = False
-        for binding in self.bindings:
-            self._look_at(binding)
+        for number, binding in enumerate(self.bindings):
+            self._look_at(number, binding)
         for variable in free_variables(function.body.body):
-            self.users.setdefault(self._root(variable), []).append(None)
+            self.users.setdefault(self._root(variable), []).append(len(self.bindings))
 
     def run(self) -> list[relax.Binding]:
         """The bindings, in strips where that pays."""
@@ -102,16 +110,25 @@ class _Rewriter:
             run.bindings.append(binding)
         return out + self._cut(run)
 
-    def _look_at(self, binding: relax.Binding) -> None:
+    def final(self, variable: relax.Var) -> relax.Var:
+        """The allocation that a variable stands for in the end."""
+        while variable in self.replaced:
+            variable = self.replaced[variable]
+        return variable
+
+    def _look_at(self, number: int, binding: relax.Binding) -> None:
         value = binding.value
         if isinstance(value, relax.Var):
             self.root[binding.var] = self._root(value)
             return
         if isinstance(value, relax.Call) and getattr(value.op, "name", "") == "relax.builtin.alloc_tensor":
             self.allocations[binding.var] = value
-        user = value if mark_of(value, STRIPES) is not None else None
+        if isinstance(value, relax.Call):
+            self.number[value] = number
+        # Whoever is no kernel may keep the tensor under another name until the end.
+        known = isinstance(value, relax.Call) and getattr(value.op, "global_symbol", None) in self.context.kernels
         for variable in free_variables(value):
-            self.users.setdefault(self._root(variable), []).append(user)
+            self.users.setdefault(self._root(variable), []).append(number if known else len(self.bindings))
 
     def _root(self, variable: relax.Var) -> relax.Var:
         return self.root.get(variable, variable)
@@ -163,25 +180,17 @@ class _Rewriter:
     def _region(self, calls: Sequence[relax.Call]) -> tuple[Region, list[relax.Var]]:
         """The region of some calls, and the allocations of its tensors."""
         numbers: dict[relax.Var, int] = {}
-        mine = set(calls)
+        mine = {self.number[call] for call in calls}
         layers, tensors = [], []
-        written: set[relax.Var] = set()
         for call in calls:
             known = self._in_parts(call)
             assert known is not None
             source, *residual, target = self._tensors(call)
-            written.add(target)
-            for variable, geometry in ((source, known.stripes.source), *((v, known.stripes.target) for v in (*residual, target))):
-                if variable in numbers:
-                    continue
-                numbers[variable] = len(tensors)
-                shape = static_shape(variable)
-                assert shape is not None
-                panel_bytes = 4 * shape[1] * shape[2] * shape[3]
-                outside = any(user is None or user not in mine for user in self.users[variable])
-                tensors.append(
-                    RegionTensor(geometry.panels_down, geometry.panels_across, panel_bytes * geometry.panels_across, outside)
-                )
+            for variable in (source, *residual, target):
+                if variable not in numbers:
+                    numbers[variable] = len(tensors)
+                    geometry = known.stripes.source if variable is source else known.stripes.target
+                    tensors.append(self._tensor(variable, geometry, mine))
             layers.append(
                 RegionLayer(
                     known.stripes, numbers[source], numbers[target], numbers[residual[0]] if residual else None,
@@ -190,45 +199,63 @@ class _Rewriter:
             )  # fmt: skip
         return Region(layers, tensors), list(numbers)
 
+    def _tensor(self, variable: relax.Var, geometry: Geometry, mine: set[int]) -> RegionTensor:
+        """A tensor of a region of the calls with certain numbers."""
+        shape, users = static_shape(variable), self.users[variable]
+        assert shape is not None
+        row_bytes = 4 * shape[1] * shape[2] * shape[3] * geometry.panels_across
+        whole = any(user not in mine for user in users)
+        kept = max(users) > max(mine)
+        return RegionTensor(geometry.panels_down, geometry.panels_across, row_bytes, whole, kept)
+
     def _strips(self, cut: Cut, run: _Run, before: list[relax.Binding]) -> list[relax.Binding]:
         """Bindings of a region: allocations (those of its own tensors shrunk), then the calls in turns."""
         region, variables = self._region(run.calls)
         calls = region.order(cut.strips)
-        names = {mark_of(call, LAYER) for call in run.calls}
-        for layer in self.context.plan.layers:
-            if layer.name in names:
-                layer.why += f"; in {cut.strips} strips with its neighbours, so that their tensors stay cached"
-        slots = region.slots(calls)
-        shrunk = {
-            variable: int(slots[number].max() + 1) * tensor.across
-            for number, (variable, tensor) in enumerate(zip(variables, region.tensors, strict=True))
-            if not tensor.whole
-        }
+        storage = region.store(calls)
+        self._say_why(run.calls, cut.strips)
         replaced: dict[relax.Var, relax.Var] = {}
+        shrunk: dict[relax.Var, int] = {}
+        for number, variable in enumerate(variables):
+            if storage.buffers[number] != number:
+                replaced[variable] = variables[storage.buffers[number]]
+            elif not any(t.whole for t, b in zip(region.tensors, storage.buffers, strict=True) if b == number):
+                shrunk[variable] = int(storage.slots[number].max() + 1) * region.tensors[number].across
+        self.replaced |= replaced
+        own = {self.number[call] for call in run.calls}
         out: list[relax.Binding] = []
         for binding in (*before, *run.bindings):
             if binding.var in shrunk:
                 new = _allocation(binding, shrunk[binding.var])
                 replaced[binding.var] = new.var
                 out.append(new)
-            elif isinstance(binding.value, relax.Var) and self._root(binding.value) in shrunk:
-                continue
-            elif self._in_parts(binding.value) is None or binding.value not in set(run.calls):
+            elif isinstance(binding.value, relax.Var):
+                # Another name; of tensors inside of the region nobody uses it.
+                if self.final(self._root(binding.value)) not in shrunk:
+                    out.append(binding)
+            elif binding.var not in replaced and self.number.get(binding.value) not in own:
                 out.append(binding)
         for call in calls:
             old = run.calls[call.layer]
-            table = region.layers[call.layer].stripes.table(region.part(call, slots))
             arguments = [self._argument(a, replaced) for a in old.args]
-            arguments[-2] = relax.const(table)
+            arguments[-2] = relax.const(region.layers[call.layer].stripes.table(region.part(call, storage)))
             new_call = relax.Call(old.op, arguments, old.attrs, ty_args=old.ty_args, ret_ty=old.ty)
             out.append(relax.VarBinding(relax.Var("_", old.ty), new_call))
         return out
 
+    def _say_why(self, calls: Sequence[relax.Call], strips: int) -> None:
+        names = {mark_of(call, LAYER) for call in calls}
+        for layer in self.context.plan.layers:
+            if layer.name in names:
+                layer.why += f"; in {strips} strips with its neighbours, so that their tensors stay cached"
+
     def _argument(self, argument: relax.Expr, replaced: dict[relax.Var, relax.Var]) -> relax.Expr:
         if not isinstance(argument, relax.Var):
             return argument
-        root = self._root(argument)
-        return replaced.get(root, root)
+        variable = self._root(argument)
+        while variable in replaced:
+            variable = replaced[variable]
+        return variable
 
 
 def _allocation(binding: relax.Binding, panels: int) -> relax.VarBinding:

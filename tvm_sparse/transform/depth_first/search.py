@@ -12,11 +12,13 @@ from .region import Region
 
 # Microseconds to move a megabyte between the second-level cache and what lies beyond, and to start a call and read its
 # table. Measured on an Emerald Rapids core: five ways to cut the first eight layers of MobileNet fit 15 and 2.4 within
-# a tenth of what they save. The first is lower for layers with more arithmetic, which hides transfers.
-_MEGABYTE_US = 12.0
+# a tenth of what they save; layers with more arithmetic hide more of the transfers, those of ResNet-50 half of them.
+_MEGABYTE_US = 9.0
 _CALL_US = 2.4
-# A region must save this share of its traffic's time; below, the estimate may be wrong in sign.
-_LEAST_SHARE = 0.1
+# Multiply-adds in a microsecond, of layers whose tensors are cached: 20e3 (few channels) to 80e3 (dense).
+_MACS_PER_US = 35e3
+# A region must save this share of its time; below, the estimate may be wrong in sign.
+_LEAST_SHARE = 0.07
 # Layers of a region at most: each layer makes the first strip higher.
 _MOST_LAYERS = 12
 _MOST_STRIPS = 28
@@ -82,12 +84,12 @@ def _gain(region: Region, isa: Isa) -> tuple[float, int]:
     if sum(tensor.rows * tensor.row_bytes for tensor in own) <= isa.l2_bytes // 2:
         return 0.0, 1
     whole = Region(region.layers, [replace(tensor, whole=True) for tensor in region.tensors])
-    calls = whole.order(1)
-    before = traffic(whole, calls, whole.slots(calls), isa.l2_bytes) * _MEGABYTE_US / 1e6
-    best, best_strips = _LEAST_SHARE * before, 1
+    before = traffic(whole, whole.order(1), isa.l2_bytes) * _MEGABYTE_US / 1e6
+    time = before + sum(layer.stripes.lane_macs for layer in region.layers) / _MACS_PER_US
+    best, best_strips = _LEAST_SHARE * time, 1
     for strips in _strips(region):
         calls = region.order(strips)
-        after = traffic(region, calls, region.slots(calls), isa.l2_bytes) * _MEGABYTE_US / 1e6
+        after = traffic(region, calls, isa.l2_bytes) * _MEGABYTE_US / 1e6
         gain = before - after - (len(calls) - len(region.layers)) * _CALL_US
         if gain > best:
             best, best_strips = gain, strips
