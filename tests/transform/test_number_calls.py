@@ -46,7 +46,8 @@ def numbers(calls: list[tuple[str, str | None, int]]) -> dict[str, list[int]]:
 
 
 def test_each_kernel_counts_by_itself():
-    assert numbers([("k", "a", 0), ("k", "b", 1), ("other", "c", 2), ("k", "d", 3)]) == {"a": [0], "b": [1], "c": [0], "d": [2]}
+    calls = [("k", "a", 0), ("k", "b", 1), ("other", "c", 2), ("k", "d", 3)]
+    assert numbers(calls) == {"a": [0], "b": [1], "c": [0], "d": [2]}
 
 
 def test_calls_that_are_no_layers():

@@ -11,8 +11,8 @@ from tvm_sparse.schedules.cpu.isa import Isa
 from tvm_sparse.sparsity.formats.blocks import BlockColumns, strip_sizes
 
 from .layer import Convolution, PackedLayer
-from .pack_columns import count_chunks, even_block, fits_cache, prefetch_lines
 from .layer_tables import LayerTables
+from .pack_columns import count_chunks, even_block, fits_cache, prefetch_lines
 from .places import MAX_PART, Places
 
 # Share of the first-level cache that a K-block fills: a vector serves several rows, so some may come from further away.

@@ -11,8 +11,8 @@ from .canonicalize import canonicalize_passes
 from .columns import ToColumns
 from .context import CompileContext
 from .decompose_transposed import DecomposeTransposedConvolution
-from .depth_to_space_form import DepthToSpaceForm
 from .depth_first import RunDepthFirst
+from .depth_to_space_form import DepthToSpaceForm
 from .empty_constants import AllocateEmptyConstants
 from .fast_math import FastMath
 from .fuse_layers import FuseLayers

@@ -15,8 +15,8 @@ from tvm_sparse.plan.pack_moves import pack_move
 from tvm_sparse.plan.pack_plain import Strides, pack_from_columns, pack_to_columns
 from tvm_sparse.plan.stripes import Stripes
 
-from ..context import CompileContext, Kernel
 from ..calls import call_of
+from ..context import CompileContext, Kernel
 from ..ops import static_shape
 
 
@@ -87,7 +87,10 @@ class Emitter:
         layer: str | None = None,
         stripes: Stripes | None = None,
     ) -> relax.Var:
-        """Call a kernel that writes one float32 tensor; the call carries the plan's layer and how to run it in parts."""
+        """Call a kernel that writes one float32 tensor.
+
+        The call is marked with the name of the plan's layer, and with how it runs in parts.
+        """
         values = [relax.const(a) if isinstance(a, np.ndarray) else a for a in arguments]
         out = relax.TensorType(tuple(shape), "float32")
         key = None if stripes is None else str(len(self.context.stripes))

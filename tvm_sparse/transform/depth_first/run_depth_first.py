@@ -86,6 +86,8 @@ class _Rewriter:
         # Who touches an allocation: the numbers of their bindings, or of the end.
         self.users: dict[relax.Var, list[int]] = {}
         self.number: dict[relax.Call, int] = {}
+        self.parts: dict[int, RegionLayer | None] = {}
+        self.shapes: dict[relax.Var, tuple[int, ...]] = {}
         # Outputs that lie where another tensor was.
         self.replaced: dict[relax.Var, relax.Var] = {}
         self.changed = False
@@ -135,6 +137,14 @@ class _Rewriter:
 
     def _in_parts(self, value: relax.Expr) -> RegionLayer | None:
         """The layer of a call that can run in parts (its tensors unknown yet)."""
+        number = self.number.get(value) if isinstance(value, relax.Call) else None
+        if number is None:
+            return None
+        if number not in self.parts:
+            self.parts[number] = self._layer(value)
+        return self.parts[number]
+
+    def _layer(self, value: relax.Call) -> RegionLayer | None:
         key = mark_of(value, STRIPES)
         if key is None:
             return None
@@ -201,8 +211,12 @@ class _Rewriter:
 
     def _tensor(self, variable: relax.Var, geometry: Geometry, mine: set[int]) -> RegionTensor:
         """A tensor of a region of the calls with certain numbers."""
-        shape, users = static_shape(variable), self.users[variable]
-        assert shape is not None
+        users = self.users[variable]
+        if variable not in self.shapes:
+            shape = static_shape(variable)
+            assert shape is not None
+            self.shapes[variable] = shape
+        shape = self.shapes[variable]
         row_bytes = 4 * shape[1] * shape[2] * shape[3] * geometry.panels_across
         whole = any(user not in mine for user in users)
         kept = max(users) > max(mine)

@@ -13,12 +13,12 @@ from .region import Region
 # Microseconds to move a megabyte between the second-level cache and what lies beyond, and to start a call and read its
 # table. Measured on an Emerald Rapids core: five ways to cut the first eight layers of MobileNet fit 15 and 2.4 within
 # a tenth of what they save; layers with more arithmetic hide more of the transfers, those of ResNet-50 half of them.
-_MEGABYTE_US = 9.0
+_MEGABYTE_US = 13.0
 _CALL_US = 2.4
 # Multiply-adds in a microsecond, of layers whose tensors are cached: 20e3 (few channels) to 80e3 (dense).
 _MACS_PER_US = 35e3
 # A region must save this share of its time; below, the estimate may be wrong in sign.
-_LEAST_SHARE = 0.07
+_LEAST_SHARE = 0.12
 # Layers of a region at most: each layer makes the first strip higher.
 _MOST_LAYERS = 12
 _MOST_STRIPS = 28
@@ -74,7 +74,6 @@ def cut_run(count: int, region: Callable[[int, int], Region], isa: Isa) -> list[
         if cut is not None:
             cuts.append(cut)
         at = cut.first if cut else at - 1
-    import sys, time; print('CUTS', count, cuts[::-1], [round(b[0],1) for b in best], file=sys.stderr)
     return cuts[::-1]
 
 
