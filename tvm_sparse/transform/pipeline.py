@@ -60,7 +60,8 @@ def phases(context: CompileContext) -> list[Phase]:
                 FastMath(),
             ],
         ),
-        # 4. Calls in strips where that saves traffic of the caches; memory planned; bytecode of the virtual machine; weights apart from the code.
+        # 4. Calls in strips where that saves traffic of the caches; memory planned; bytecode of the virtual machine;
+        # weights apart from the code.
         (
             "lower",
             [

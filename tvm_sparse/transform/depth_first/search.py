@@ -12,13 +12,13 @@ from .region import Region
 
 # Microseconds to move a megabyte between the second-level cache and what lies beyond, and to start a call and read its
 # table. Measured on an Emerald Rapids core: five ways to cut the first eight layers of MobileNet fit 15 and 2.4 within
-# a tenth of what they save; layers with more arithmetic hide more of the transfers, those of ResNet-50 half of them.
+# a tenth of what they save. Layers with more arithmetic hide more of the transfers: those of ResNet-50 half of them.
 _MEGABYTE_US = 13.0
 _CALL_US = 2.4
-# Multiply-adds in a microsecond, of layers whose tensors are cached: 20e3 (few channels) to 80e3 (dense).
-_MACS_PER_US = 35e3
-# A region must save this share of its time; below, the estimate may be wrong in sign.
-_LEAST_SHARE = 0.12
+# Multiply-adds in a microsecond, of layers whose tensors are cached: 20e3 (few nonzeros a row) to 80e3 (dense).
+_MACS_PER_US = 50e3
+# A region must save this share of its time: below, arithmetic hides what it would save.
+_LEAST_SHARE = 0.08
 # Layers of a region at most: each layer makes the first strip higher.
 _MOST_LAYERS = 12
 _MOST_STRIPS = 28
