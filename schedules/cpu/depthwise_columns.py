@@ -20,12 +20,15 @@ from .lanes import merge_lanes
 
 FIELDS = (
     "tasks",
-    "panels",
+    "panels",  # that are written in an image
     "chunks",
     "chunk",  # first channel of each chunk
     "channels",
     "input_image",  # elements between images
+    "output_image",
     "input_channel",  # elements between channels
+    "own",  # per panel: its first element in the image that is read; used where its own vectors are
+    "output",  # per panel: its first element in the image that is written
     "ring",  # per panel and vector of the ring: element of its source, lane index
     "lanes",
 )
@@ -98,14 +101,15 @@ class DepthwiseColumns:
 
     def _body(self, isa: Isa, x: Flat, values: Flat, numbers: Flat, table_buffer: Flat, y: Flat) -> None:
         table = TableReader(table_buffer, FIELDS)
-        elements = self.tile[0] * self.tile[1] * isa.lanes
         ring = self.ring()
         with T.parallel(0, table.scalar("tasks")) as task:
             chunk = T.bind(T.truncmod(task, table.scalar("chunks")))
             place = T.bind(T.truncdiv(task, table.scalar("chunks")))
             panel = T.bind(T.truncmod(place, table.scalar("panels")))
-            image = T.bind(as_long(T.truncdiv(place, table.scalar("panels")) * table.scalar("input_image")))
-            panel_start = T.bind(as_long(place * table.scalar("channels") * elements))
+            number = T.bind(T.truncdiv(place, table.scalar("panels")))
+            image = T.bind(as_long(number * table.scalar("input_image")))
+            own = T.bind(image + as_long(table.at("own", panel))) if self.own else image
+            output = T.bind(as_long(number * table.scalar("output_image") + table.at("output", panel)))
             first = T.bind(table.at("chunk", chunk))
             count = T.bind(table.at("chunk", chunk + 1) - first)
             at = T.bind(panel * (len(ring) * 2))
@@ -114,10 +118,11 @@ class DepthwiseColumns:
             moved = dict(zip(ring, zip(sources, indices, strict=True), strict=True))
             with T.serial(0, count) as number:
                 channel = T.bind(first + number)
-                self._channel(isa, table, x, values, numbers, y, channel, panel_start, moved)
+                self._channel(isa, table, x, values, numbers, y, channel, own, output, moved)
 
     def _channel(
-        self, isa: Isa, table: TableReader, x: Flat, values: Flat, numbers: Flat, y: Flat, channel, panel, moved: dict
+        self, isa: Isa, table: TableReader, x: Flat, values: Flat, numbers: Flat, y: Flat, channel, own, output,
+        moved: dict,
     ) -> None:  # fmt: skip
         lanes, (rows, columns), (kh, kw) = isa.lanes, self.tile, self.kernel
         accumulators = registers(rows * columns, lanes)
@@ -125,7 +130,8 @@ class DepthwiseColumns:
         for accumulator in accumulators:
             accumulator.set(start)
         shift = T.bind(as_long(channel * table.scalar("input_channel")))
-        mine = T.bind(panel + as_long(channel * (rows * columns * lanes)))
+        step = as_long(channel * (rows * columns * lanes))
+        mine, target = T.bind(own + step), T.bind(output + step)
         first = T.bind(channel * (kh * kw))
         weights = [T.bind(broadcast(values[first + t], lanes)) for t in range(kh * kw)]
         outside = constant(0.0, lanes)
@@ -142,4 +148,4 @@ class DepthwiseColumns:
         channels = table.scalar("channels")
         for s, accumulator in enumerate(accumulators):
             value = emit_activation(self.activation, accumulator.value, numbers, channels, channel, lanes)
-            y.store_vector(mine + s * lanes, value)
+            y.store_vector(target + s * lanes, value)

@@ -57,6 +57,32 @@ def divisors(value: int) -> list[int]:
     return [d for d in range(1, value + 1) if value % d == 0]
 
 
+@settings(max_examples=40)
+@given(st.data(), windows(), LANES)
+def test_panels_stored_elsewhere_in_parts(data, window, lanes):
+    """Some stripes of a program that finds the source's panels in other places build the same windows."""
+    source = data.draw(geometries(batch=1, lanes=lanes, limit=14))
+    height, width = window.output_size(source.height, source.width)
+    assume(height > 0 and width > 0)
+    target = data.draw(geometries(size=(height, width), batch=1, lanes=lanes))
+    slots = data.draw(st.permutations(range(source.panels)))
+    plain = halo_program(source, target, window, 1)
+    moved = halo_program(source, target, window, 1, slots=tuple(slots))
+    images = np.arange(1.0, source.pixels + 1).reshape(1, 1, source.height, source.width)
+    stored = source.pack(images).reshape(source.panels, -1)
+    elsewhere = np.empty_like(stored)
+    elsewhere[np.array(slots)] = stored
+    chosen = np.array(data.draw(st.lists(st.integers(0, target.panels - 1), min_size=1, unique=True)))
+    part = moved.part(chosen)
+    np.testing.assert_array_equal(part.tile_panel, plain.tile_panel[chosen])
+    for number, stripe in enumerate(chosen):
+        buffers = [
+            fill_buffer(vars(program), at, elements.reshape(-1), program.size, FILL, target.tile)
+            for program, at, elements in ((plain, stripe, stored), (part, number, elsewhere))
+        ]
+        np.testing.assert_array_equal(*buffers)
+
+
 @settings(max_examples=60)
 @given(st.data(), windows(), LANES)
 def test_windows(data, window, lanes):

@@ -9,7 +9,8 @@ from tvm import relax
 from tests.schedules.cpu.compiled import WIDEST
 from tests.schedules.cpu.pipeline import context_for
 from tvm_sparse.plan.plan import LayerPlan, Plan
-from tvm_sparse.transform.number_calls import NumberCalls, call_of
+from tvm_sparse.transform.calls import call_of
+from tvm_sparse.transform.number_calls import NumberCalls
 from tvm_sparse.transform.pipeline import run_phases
 
 from .canonicalize.helpers import constant, module

@@ -196,10 +196,11 @@ def choose_geometry(batch: int, height: int, width: int, lanes: int) -> Geometry
 
 
 def _tiles(rows: int, columns: int) -> list[tuple[int, int]]:
+    """Tiles of a subimage; those of few rows come first, so that among equals an image has many rows of panels."""
     return [
         (r, v)
-        for v in range(1, min(columns, MAX_TILE) + 1)
-        for r in range(1, min(rows, MAX_TILE // v) + 1)
+        for r in range(1, min(rows, MAX_TILE) + 1)
+        for v in range(1, min(columns, MAX_TILE // r) + 1)
         if v <= 7 or rows == 1
     ]
 

@@ -7,7 +7,7 @@ of the image hold the pad value. A program lists the operations per *stripe* (a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -125,6 +125,45 @@ class HaloProgram:
         permuted = len(self.one_down) * rows * 1.5 + len(self.one_across) * columns * 1.5
         return float(copies + permuted + len(self.one) * 3 + len(self.two) * 5 + len(self.more) * 3.5)
 
+    def part(self, stripes: np.ndarray) -> HaloProgram:
+        """The program of some stripes, ``[n]`` of their numbers, which are numbered anew."""
+        selected: dict[str, np.ndarray] = {}
+        pointers = []
+        for kind, row in zip(KINDS, self.pointers, strict=True):
+            chosen, starts = select_ranges(row, stripes)
+            selected[kind] = getattr(self, kind)[chosen]
+            pointers.append(starts)
+        tiles, tile_pointers = select_ranges(self.tile_pointers, stripes)
+        return replace(
+            self,
+            **selected,
+            pointers=np.stack(pointers),
+            tile_pointers=tile_pointers,
+            tile_buffer=self.tile_buffer[tiles],
+            tile_panel=self.tile_panel[tiles],
+        )
+
+
+def select_ranges(pointers: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Select some of the ranges of an array.
+
+    Parameters
+    ----------
+    pointers : numpy.ndarray
+        ``[ranges + 1]``: where each range starts, and where the last one ends.
+    chosen : numpy.ndarray
+        ``[n]``: numbers of ranges.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        Positions of the elements of the chosen ranges one after the other, and the ranges' pointers among those.
+    """
+    pointers = np.asarray(pointers, np.int64)
+    positions = [np.arange(pointers[i], pointers[i + 1]) for i in chosen]
+    starts = np.cumsum([0] + [len(p) for p in positions])
+    return np.concatenate([np.zeros(0, np.int64), *positions]), starts
+
 
 @lru_cache(maxsize=256)
 def halo_program(
@@ -134,6 +173,7 @@ def halo_program(
     channels: int,
     stripe: tuple[int, int] = (1, 1),
     compact: bool = False,
+    slots: tuple[int, ...] | None = None,
 ) -> HaloProgram:
     """Plan how to build the windows of all panels of `target` from vectors of `source`.
 
@@ -153,6 +193,8 @@ def halo_program(
     compact : bool
         Whether grid rows and columns that no tap reads are left out of the buffer: less memory for windows of large
         dilation, but shorter runs of copies. Stripes are single panels then.
+    slots : tuple of int, optional
+        Where each panel of the source is stored, counted in panels; default: one after the other.
 
     Returns
     -------
@@ -193,6 +235,8 @@ def halo_program(
     inside = (y >= 0) & (y < source.height) & (x >= 0) & (x < source.width)
     panel, vector, lane = source.locate(np.where(inside, y, 0), np.where(inside, x, 0))
     stored = np.where(inside, panel * source.vectors + vector, -1)
+    if slots is not None:
+        panel = np.asarray(slots, np.int64)[panel]
     position = (panel * channels * source.vectors + vector) * lanes
     builder = _Operations(lanes, target.tile, (len(grid_rows), len(grid_columns)))
     destination = slot(gy, gx) * lanes

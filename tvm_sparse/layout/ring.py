@@ -37,6 +37,7 @@ def ring_of_panels(
     channels: int,
     first: tuple[int, int],
     stride: tuple[int, int] = (1, 1),
+    slots: tuple[int, ...] | None = None,
 ) -> Ring | None:
     """Find the vectors that lie around what every panel reads.
 
@@ -52,6 +53,8 @@ def ring_of_panels(
         Row and column, relative to the pixel that a panel's first pixel reads, that `places` counts from.
     stride : tuple of int
         Rows and columns of the source for each of the target.
+    slots : tuple of int, optional
+        Where each panel of the source is stored, counted in panels; default: one after the other.
 
     Returns
     -------
@@ -67,6 +70,8 @@ def ring_of_panels(
     x = ((panels % target.panels_across * columns)[:, None, None] + ox) * stride[1] + (gx + first[1])[None, :, None]
     inside = (y >= 0) & (y < source.height) & (x >= 0) & (x < source.width)
     panel, vector, lane = source.locate(np.where(inside, y, 0), np.where(inside, x, 0))
+    if slots is not None:
+        panel = np.asarray(slots, np.int64)[panel]
     element = (panel * channels * source.vectors + vector) * source.lanes
     stored = np.where(inside, element, -1).max(2)
     if not ((element == stored[..., None]) | ~inside).all():

@@ -10,6 +10,8 @@ import numpy as np
 from tvm_sparse.layout.halo import Window
 from tvm_sparse.schedules.cpu.epilogue import Activation
 
+from .stripes import Stripes
+
 
 @dataclass(frozen=True)
 class Convolution:
@@ -66,12 +68,15 @@ class PackedLayer:
         Kernel of a family in :mod:`tvm_sparse.schedules`.
     arrays : tuple of numpy.ndarray
         Constant arguments, in call order after the activations.
+    stripes : Stripes, optional
+        How to run the kernel in parts; None where it cannot be. The table is the last of the arrays.
     nbytes : int
         Bytes of the arrays.
     """
 
     kernel: Any
     arrays: tuple[np.ndarray, ...]
+    stripes: Stripes | None = None
 
     @property
     def nbytes(self) -> int:

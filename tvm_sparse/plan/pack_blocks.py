@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from tvm_sparse.layout.geometry import Geometry
-from tvm_sparse.layout.table import pack_table
 from tvm_sparse.schedules.cpu import block_columns
 from tvm_sparse.schedules.cpu.epilogue import epilogue_array
 from tvm_sparse.schedules.cpu.isa import Isa
 from tvm_sparse.sparsity.formats.blocks import BlockColumns, strip_sizes
 
 from .layer import Convolution, PackedLayer
+from .layer_tables import LayerTables
 from .pack_columns import count_chunks, even_block, fits_cache, prefetch_lines
 from .places import MAX_PART, Places
 
@@ -64,16 +64,14 @@ def pack_blocks(
         places.tile, places.program is not None, layer.activation.epilogue, layer.residual, shape=shape
     )
     cached = fits_cache(layer, source, isa)
-    table = pack_table(
-        block_columns.FIELDS,
-        {
-            **places.table(layer, source, target, packed["block"], packed["block_pointers"]),
-            "rows": packed["rows"],
-            "group": packed["group"],
-            "group_pointers": packed["group_pointers"],
-            "prefetch": prefetch_lines(packed, len(strip_sizes(shape[0])), places.channel_stride, cached),
-            "spread": np.repeat(np.arange(4), isa.lanes),
-        },
-    )
+    values = {
+        "rows": packed["rows"],
+        "group": packed["group"],
+        "group_pointers": packed["group_pointers"],
+        "prefetch": prefetch_lines(packed, len(strip_sizes(shape[0])), places.channel_stride, cached),
+        "spread": np.repeat(np.arange(4), isa.lanes),
+    }
+    tables = LayerTables(layer, source, target, part, isa, block_columns.FIELDS, packed, values)
     numbers = epilogue_array(layer.bias, layer.activation, layer.slopes)
-    return PackedLayer(kernel, (packed["values"], packed["offsets"], numbers, table))
+    arrays = (packed["values"], packed["offsets"], numbers, tables.whole(places))
+    return PackedLayer(kernel, arrays, tables.stripes(places))

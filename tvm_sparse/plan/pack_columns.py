@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from tvm_sparse.layout.geometry import Geometry
-from tvm_sparse.layout.table import pack_table
 from tvm_sparse.schedules.cpu import dense_columns, sparse_columns
 from tvm_sparse.schedules.cpu.epilogue import epilogue_array
 from tvm_sparse.schedules.cpu.isa import Isa
@@ -16,6 +15,7 @@ from tvm_sparse.sparsity.formats.columns import QUAD, UnstructuredColumns
 from tvm_sparse.sparsity.formats.dense import DenseColumns
 
 from .layer import Convolution, PackedLayer
+from .layer_tables import LayerTables
 from .places import STENCIL_SHARE, Places
 
 # Share of the first-level cache that a K-block of a sparse layer fills, beside weights and sums that stream through it.
@@ -58,19 +58,17 @@ def pack_sparse(layer: Convolution, source: Geometry, target: Geometry, isa: Isa
     )
     packed = fmt.pack(layer.weight.reshape(rows, per_group, -1))
     cached = fits_cache(layer, source, isa)
-    table = pack_table(
-        sparse_columns.FIELDS,
-        {
-            **places.table(layer, source, target, packed["block"], packed["block_pointers"]),
-            "rows": packed["rows"],
-            "group": packed["group"],
-            "group_pointers": packed["group_pointers"],
-            "prefetch": prefetch_lines(packed, QUAD, places.channel_stride, cached),
-            "spread": np.repeat(np.arange(QUAD), isa.lanes),
-        },
-    )
+    values = {
+        "rows": packed["rows"],
+        "group": packed["group"],
+        "group_pointers": packed["group_pointers"],
+        "prefetch": prefetch_lines(packed, QUAD, places.channel_stride, cached),
+        "spread": np.repeat(np.arange(QUAD), isa.lanes),
+    }
+    tables = LayerTables(layer, source, target, source.vectors, isa, sparse_columns.FIELDS, packed, values)
     numbers = epilogue_array(layer.bias, layer.activation, layer.slopes)
-    return PackedLayer(kernel, (packed["values"], packed["offsets"], numbers, table))
+    arrays = (packed["values"], packed["offsets"], numbers, tables.whole(places))
+    return PackedLayer(kernel, arrays, tables.stripes(places))
 
 
 def even_block(channels: int, ideal: int, limit: int) -> int:
@@ -125,17 +123,11 @@ def pack_dense(layer: Convolution, source: Geometry, target: Geometry, isa: Isa)
     kernel = dense_columns.DenseColumnsKernel(
         places.tile, places.program is not None, layer.activation.epilogue, layer.residual
     )
-    table = pack_table(
-        dense_columns.FIELDS,
-        {
-            **places.table(layer, source, target, packed["block"], packed["block_pointers"]),
-            "strip": packed["strip"],
-            "strip_pointers": packed["strip_pointers"],
-            "depth": packed["depth"],
-        },
-    )
+    values = {name: packed[name] for name in ("strip", "strip_pointers", "depth")}
+    tables = LayerTables(layer, source, target, source.vectors, isa, dense_columns.FIELDS, packed, values)
     numbers = epilogue_array(layer.bias, layer.activation, layer.slopes)
-    return PackedLayer(kernel, (packed["values"], packed["offsets"], numbers, table))
+    arrays = (packed["values"], packed["offsets"], numbers, tables.whole(places))
+    return PackedLayer(kernel, arrays, tables.stripes(places))
 
 
 def count_chunks(tasks: int, layer: Convolution, block: int, row_bytes: int, isa: Isa) -> int:

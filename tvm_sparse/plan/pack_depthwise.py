@@ -13,6 +13,7 @@ from tvm_sparse.schedules.cpu.isa import Isa
 
 from .layer import Convolution, PackedLayer
 from .pack_columns import pack_sparse
+from .stripes import Part, Stripes
 
 # Taps above which the code of a tile, which unrolls them all, grows too large.
 _MAX_TAPS = 25
@@ -54,23 +55,37 @@ def _pack_stationary(
     kernel = depthwise_columns.DepthwiseColumns(
         target.tile, (kh, kw), window.stride, (top, left), layer.activation.epilogue, own
     )
-    ring = ring_of_panels(source, target, tuple(kernel.ring()), channels, (-top, -left), window.stride)
-    if ring is None:
+    places, first = tuple(kernel.ring()), (-top, -left)
+    if ring_of_panels(source, target, places, channels, first, window.stride) is None:
         return None
     chunks = min(channels, -(-isa.tasks // (target.batch * target.panels)))
-    table = pack_table(
-        depthwise_columns.FIELDS,
-        {
-            "tasks": target.batch * target.panels * chunks,
-            "panels": target.panels,
-            "chunks": chunks,
-            "chunk": np.linspace(0, channels, chunks + 1).astype(np.int64),
-            "channels": channels,
-            "input_image": source.panels * channels * source.vectors * source.lanes,
-            "input_channel": source.vectors * source.lanes,
-            "ring": ring.sources,
-            "lanes": ring.lanes,
-        },
-    )
+    elements_in, elements_out = (channels * g.vectors * g.lanes for g in (source, target))
+
+    def table(part: Part) -> np.ndarray:
+        slots = tuple(part.source.tolist())
+        ring = ring_of_panels(source, target, places, channels, first, window.stride, slots)
+        assert ring is not None
+        return pack_table(
+            depthwise_columns.FIELDS,
+            {
+                "tasks": target.batch * len(part.stripes) * chunks,
+                "panels": len(part.stripes),
+                "chunks": chunks,
+                "chunk": np.linspace(0, channels, chunks + 1).astype(np.int64),
+                "channels": channels,
+                "input_image": source.panels * elements_in,
+                "output_image": target.panels * elements_out,
+                "input_channel": source.vectors * source.lanes,
+                "own": part.source[part.stripes] * elements_in if own else np.zeros(0, np.int64),
+                "output": part.target[part.stripes] * elements_out,
+                "ring": ring.sources[part.stripes],
+                "lanes": ring.lanes,
+            },
+        )
+
+    whole = table(Part(np.arange(target.panels), np.arange(source.panels), np.arange(target.panels)))
+    panels = tuple(np.arange(target.panels)[:, None])
+    stripes = Stripes(source, target, panels, window, table) if target.batch == 1 else None
     values = np.ascontiguousarray(layer.weight, np.float32).reshape(-1)
-    return PackedLayer(kernel, (values, epilogue_array(layer.bias, layer.activation, layer.slopes), table))
+    numbers = epilogue_array(layer.bias, layer.activation, layer.slopes)
+    return PackedLayer(kernel, (values, numbers, whole), stripes)

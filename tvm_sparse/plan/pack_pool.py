@@ -6,12 +6,12 @@ import numpy as np
 
 from tvm_sparse.layout.geometry import Geometry
 from tvm_sparse.layout.halo import Window
-from tvm_sparse.layout.table import pack_table
 from tvm_sparse.schedules.cpu import pool_columns
 from tvm_sparse.schedules.cpu.driver import BUFFER_ELEMENTS
 from tvm_sparse.schedules.cpu.isa import Isa
 
 from .layer import Convolution, PackedLayer
+from .layer_tables import LayerTables
 from .places import STENCIL_SHARE, Places
 
 
@@ -35,15 +35,11 @@ def pack_max_pool(
     layer = Convolution(weight, np.zeros(0, np.float32), window, channels)
     places = Places.plan(layer, source, target, None, isa)
     blocks, pointers = _blocks(places, source.batch, channels, isa)
-    table = pack_table(
-        pool_columns.FIELDS,
-        {
-            **places.table(layer, source, target, blocks, pointers),
-            "taps": places.taps,
-            "tap_count": places.taps.size,
-        },
-    )
-    return PackedLayer(pool_columns.MaxPoolColumns(places.tile), (table,))
+    values = {"taps": places.taps, "tap_count": places.taps.size}
+    packed = {"block": blocks, "block_pointers": pointers}
+    tables = LayerTables(layer, source, target, None, isa, pool_columns.FIELDS, packed, values)
+    kernel = pool_columns.MaxPoolColumns(places.tile)
+    return PackedLayer(kernel, (tables.whole(places),), tables.stripes(places))
 
 
 def _blocks(places: Places, batch: int, channels: int, isa: Isa) -> tuple[np.ndarray, np.ndarray]:

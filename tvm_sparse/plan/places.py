@@ -8,7 +8,7 @@ import numpy as np
 
 from tvm_sparse.errors import TvmSparseError
 from tvm_sparse.layout.geometry import MAX_TILE, Geometry
-from tvm_sparse.layout.halo import KINDS, HaloProgram, halo_program
+from tvm_sparse.layout.halo import KINDS, HaloProgram, halo_program, select_ranges
 from tvm_sparse.schedules.cpu.driver import BUFFER_ELEMENTS
 from tvm_sparse.schedules.cpu.isa import Isa
 
@@ -39,9 +39,13 @@ class Places:
 
     @staticmethod
     def plan(
-        layer: Convolution, source: Geometry, target: Geometry, part_limit: int | None, isa: Isa
-    ) -> Places:
-        """Plan; panels read in place are cut into parts of at most `part_limit` vectors (None: windows only)."""
+        layer: Convolution, source: Geometry, target: Geometry, part_limit: int | None, isa: Isa,
+        slots: tuple[int, ...] | None = None,
+    ) -> Places:  # fmt: skip
+        """Plan; panels read in place are cut into parts of at most `part_limit` vectors (None: windows only).
+
+        `slots` says where each panel of the source is stored, counted in panels (default: one after the other).
+        """
         channels = layer.weight.shape[1] * layer.groups
         if layer.pointwise and source == target and part_limit is not None:
             part = part_size(source.vectors, part_limit)
@@ -51,6 +55,7 @@ class Places:
                 for a in np.meshgrid(np.arange(source.panels), np.arange(parts), indexing="ij")
             )
             elements = source.vectors * source.lanes
+            stored = panel if slots is None else np.asarray(slots, np.int64)[panel]
             return Places(
                 tile=(part, 1),
                 stripes=len(panel),
@@ -58,12 +63,12 @@ class Places:
                 channel_stride=elements,
                 pitch=0,
                 tile_pointers=np.arange(len(panel) + 1),
-                tile_source=panel * channels * elements + index * part * source.lanes,
+                tile_source=stored * channels * elements + index * part * source.lanes,
                 tile_panel=panel,
                 tile_vector=index * part,
                 program=None,
             )
-        tile, program = _halo(layer, source, target, channels, isa)
+        tile, program = _halo(layer, source, target, channels, isa, slots)
         panel, vector = program.tile_panel, np.zeros_like(program.tile_panel)
         if tile != target.tile:
             # Each tile is a part of a panel.
@@ -87,6 +92,19 @@ class Places:
     def vectors(self) -> int:
         """Vectors of a tile."""
         return self.tile[0] * self.tile[1]
+
+    def part(self, stripes: np.ndarray) -> Places:
+        """The places of some stripes, ``[n]`` of their numbers, which are numbered anew."""
+        tiles, pointers = select_ranges(self.tile_pointers, stripes)
+        return replace(
+            self,
+            stripes=len(stripes),
+            tile_pointers=pointers,
+            tile_source=self.tile_source[tiles],
+            tile_panel=self.tile_panel[tiles],
+            tile_vector=self.tile_vector[tiles],
+            program=None if self.program is None else self.program.part(stripes),
+        )
 
     @property
     def touched(self) -> int:
@@ -112,15 +130,17 @@ class Places:
         return 4 * target.lanes * self.tile[0] * self.tile[1] * tiles
 
     def table(
-        self, layer: Convolution, source: Geometry, target: Geometry, block: np.ndarray, pointers: np.ndarray
-    ) -> dict[str, int | np.ndarray]:
-        """Fields of the driver."""
+        self, layer: Convolution, source: Geometry, target: Geometry, block: np.ndarray, pointers: np.ndarray,
+        slots: np.ndarray | None = None,
+    ) -> dict[str, int | np.ndarray]:  # fmt: skip
+        """Fields of the driver; `slots` says where each panel of the target is stored, counted in panels."""
         rows = layer.weight.shape[0]
         channels = layer.weight.shape[1] * layer.groups
         elements_in, elements_out = source.vectors * source.lanes, target.vectors * target.lanes
         chunks = len(pointers) - 1
         program = self.program
         empty = np.zeros(0, np.int64)
+        panel = self.tile_panel if slots is None else slots[self.tile_panel]
         return {
             "tasks": source.batch * self.stripes * chunks,
             "chunks": chunks,
@@ -133,7 +153,7 @@ class Places:
             "channels_out": rows,
             "tile_pointers": self.tile_pointers,
             "tile_source": self.tile_source,
-            "tile_output": self.tile_panel * rows * elements_out + self.tile_vector * target.lanes,
+            "tile_output": panel * rows * elements_out + self.tile_vector * target.lanes,
             "pitch": self.pitch,
             "buffer_channel": self.channel_stride,
             "block_pointers": pointers,
@@ -145,7 +165,7 @@ class Places:
 
 
 def _halo(
-    layer: Convolution, source: Geometry, target: Geometry, channels: int, isa: Isa
+    layer: Convolution, source: Geometry, target: Geometry, channels: int, isa: Isa, slots: tuple[int, ...] | None
 ) -> tuple[tuple[int, int], HaloProgram]:
     """Tile and program of a layer: the panel's tile, or where its windows exceed the buffer the largest part of it.
 
@@ -155,10 +175,10 @@ def _halo(
         If the window of a single vector is too large.
     """
     stripe = _stripe(layer, source, target, isa)
-    program = halo_program(source, target, layer.window, channels, stripe)
+    program = halo_program(source, target, layer.window, channels, stripe, slots=slots)
     if max(layer.window.dilation) > 1:
         # Far taps leave most of a grid unread.
-        compact = halo_program(source, target, layer.window, channels, compact=True)
+        compact = halo_program(source, target, layer.window, channels, compact=True, slots=slots)
         program = min(program, compact, key=lambda p: p.size * len(p.tile_pointers))
     if program.size <= BUFFER_ELEMENTS:
         return target.tile, program
@@ -174,7 +194,7 @@ def _halo(
             (full[i] - 1) * window.stride[i] + (window.kernel[i] - 1) * window.dilation[i] + 1 for i in range(2)
         ]
         window = replace(window, padding=(top, left, ends[0] - top - source.height, ends[1] - left - source.width))
-        program = halo_program(source, finer, window, channels, compact=True)
+        program = halo_program(source, finer, window, channels, compact=True, slots=slots)
         if program.size <= BUFFER_ELEMENTS:
             return tile, program
     raise TvmSparseError(
@@ -204,7 +224,9 @@ def _stripe(layer: Convolution, source: Geometry, target: Geometry, isa: Isa) ->
         height, width = target.sub_height + (kh - 1) * dy, target.sub_width + (kw - 1) * dx
         if 4 * target.lanes * height * width <= isa.l1_bytes:
             return target.panels_down, target.panels_across
-    for down in _divisors(target.panels_down):
+    # Of an image that does not fit the second-level cache, layers compute some rows of panels at a time.
+    large = 4 * layer.groups * source.panels * source.vectors * source.lanes > isa.l2_bytes // 2
+    for down in [1] if large else _divisors(target.panels_down):
         for across in _divisors(target.panels_across):
             rows, columns = down * target.tile[0], across * target.tile[1]
             height, width = (rows - 1) * sy + (kh - 1) * dy + 1, (columns - 1) * sx + (kw - 1) * dx + 1

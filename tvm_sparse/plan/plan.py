@@ -80,7 +80,9 @@ class LayerPlan:
         What one call of the kernel does.
     calls : list of int
         Numbers of its calls among the kernel's calls in a run of the model: several where a batch is split into
-        groups, none if nothing reads the layer's output.
+        groups or the layer runs in strips, none if nothing reads the layer's output.
+    strips : int
+        Calls that do the work of one together, each on some rows of panels.
     """
 
     name: str
@@ -95,6 +97,7 @@ class LayerPlan:
     why: str = ""
     work: LayerWork | None = None
     calls: list[int] = field(default_factory=list)
+    strips: int = 1
 
 
 @dataclass

@@ -19,7 +19,7 @@ class LayerTime:
     name, kind, shape, format, kernel : str
         As in the plan.
     ms, best_ms : float
-        Median and least time in milliseconds, of all its calls together where a batch is split.
+        Median and least time in milliseconds, of all its calls together.
     work : mapping
         What these calls do, as the plan counts it; empty where it doesn't.
     limits : mapping of str to float
@@ -149,7 +149,7 @@ def layer_profile(
     memory = roofs.memory_of(_touched_bytes(layers)) if roofs else None
     by_call = {(layer["kernel"], number): layer for layer in layers for number in _numbers(layer)}
     seen: dict[str, int] = {}
-    times: dict[str, list[CallTime]] = {}
+    found: dict[str, list[CallTime]] = {}
     others = []
     for call in profile.kernels:
         number = seen.get(call.name, 0)
@@ -157,16 +157,16 @@ def layer_profile(
         layer = by_call.get((call.name, number))
         if layer is None:
             others.append(call)
-        else:
-            times.setdefault(layer["name"], []).append(call)
+            continue
+        found.setdefault(layer["name"], []).append(call)
+    times = []
     by_name = {layer["name"]: layer for layer in layers}
-    found = []
     # In the order of their first calls.
-    for name, calls in times.items():
+    for name, calls in found.items():
         layer = by_name[name]
-        work = _times(layer.get("work") or {}, len(calls))
+        work = _times(layer.get("work") or {}, len(calls) // layer.get("strips", 1))
         limits = roofs.limits(work, memory) if roofs and memory and work else {}
-        found.append(
+        times.append(
             LayerTime(
                 name,
                 layer["kind"],
@@ -181,7 +181,7 @@ def layer_profile(
         )
     own = sum(call.ms for call in profile.calls) - sum(call.ms for call in profile.kernels)
     functions = ProfileResult(tuple(others)).by_name()
-    return LayerProfile(tuple(found), functions, own, profile.run_ms, roofs, memory)
+    return LayerProfile(tuple(times), functions, own, profile.run_ms, roofs, memory)
 
 
 def _numbers(layer: Mapping[str, Any]) -> Sequence[int]:

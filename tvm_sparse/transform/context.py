@@ -10,6 +10,7 @@ import tvm
 from tvm.tirx import PrimFunc
 
 from tvm_sparse.plan.plan import Plan
+from tvm_sparse.plan.stripes import Stripes
 from tvm_sparse.schedules.cpu.isa import Isa
 
 
@@ -41,6 +42,8 @@ class CompileContext:
         Large constants, which LiftConstants moves here; None keeps them in the library.
     threads : int
         Threads that the model is expected to run on; it runs on any number.
+    stripes : dict of str to Stripes
+        How calls can run in parts, by what they are marked with (:func:`.calls.call_of`).
     """
 
     target: tvm.target.Target
@@ -49,6 +52,7 @@ class CompileContext:
     kernels: dict[str, Kernel] = field(default_factory=dict)
     weights: list[np.ndarray] | None = None
     threads: int = 1
+    stripes: dict[str, Stripes] = field(default_factory=dict)
 
     def use(self, kernel: Kernel) -> str:
         """Note that a kernel is called and return its symbol."""

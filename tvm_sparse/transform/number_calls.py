@@ -10,13 +10,7 @@ from tvm import relax
 
 from tvm_sparse.plan.plan import Plan
 
-_LAYER = "layer"
-
-
-def call_of(symbol: str, layer: str | None) -> relax.ExternFunc:
-    """The kernel as an operator of a call, marked with the layer that it computes."""
-    function = relax.ExternFunc(symbol)
-    return function if layer is None else function.with_attr(_LAYER, layer)
+from .calls import LAYER, mark_of
 
 
 @tvm.transform.module_pass(opt_level=0, name="NumberCalls")
@@ -43,9 +37,9 @@ class NumberCalls:
         def visit(expression: Any) -> None:
             if not isinstance(expression, relax.Call) or not isinstance(expression.op, relax.ExternFunc):
                 return
-            symbol, attrs = str(expression.op.global_symbol), expression.op.attrs
-            if attrs is not None and _LAYER in attrs:
-                numbers.setdefault(str(attrs[_LAYER]), []).append(seen[symbol])
+            symbol, layer = str(expression.op.global_symbol), mark_of(expression, LAYER)
+            if layer is not None:
+                numbers.setdefault(layer, []).append(seen[symbol])
             seen[symbol] += 1
 
         for block in module["main"].body.blocks:

@@ -12,6 +12,7 @@ from .canonicalize import canonicalize_passes
 from .columns import ToColumns
 from .context import CompileContext
 from .decompose_transposed import DecomposeTransposedConvolution
+from .depth_first import RunDepthFirst
 from .depth_to_space_form import DepthToSpaceForm
 from .empty_constants import AllocateEmptyConstants
 from .fast_math import FastMath
@@ -62,13 +63,15 @@ def phases(context: CompileContext) -> list[Phase]:
                 FastMath(),
             ],
         ),
-        # 4. Memory planned; bytecode of the virtual machine; weights apart from the code.
+        # 4. Calls in strips where that saves traffic of the caches; memory planned; bytecode of the virtual machine;
+        # weights apart from the code.
         (
             "lower",
             [
                 relax.transform.ToNonDataflow(),
                 relax.transform.RemovePurityChecking(),
                 relax.transform.CallTIRRewrite(),
+                RunDepthFirst(context),
                 ReuseArgument(context),
                 AllocateEmptyConstants(),
                 relax.transform.StaticPlanBlockMemory(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import tvm
 import tvm_ffi
 from tvm import relax
@@ -59,6 +61,7 @@ class _Reuse:
         self.allocation: dict[relax.Var, relax.Call] = {}
         self.last_use: dict[relax.Var, int] = {}
         self.escaped: set[relax.Var] = set()
+        self.written: Counter[relax.Var] = Counter()
 
     def run(self) -> relax.Function:
         """The function with outputs in place of arguments."""
@@ -91,6 +94,8 @@ class _Reuse:
         if _is_allocation(value):
             self.allocation[binding.var] = value
         known = self._kernel(value) is not None
+        if known and isinstance(value.args[-1], relax.Var):
+            self.written[self._root(value.args[-1])] += 1
         for variable in free_variables(value):
             root = self._root(variable)
             self.last_use[root] = index
@@ -114,6 +119,9 @@ class _Reuse:
         root, target = self._root(argument), self._root(output)
         others = [self._root(v) for i, a in enumerate(value.args) if i != shared for v in free_variables(a)]
         if root not in self.allocation or target not in self.allocation or root in self.escaped | set(others):
+            return None
+        if self.written[target] > 1:
+            # Rows of the argument may be read by later calls.
             return None
         same = tvm_ffi.structural_equal(self.allocation[root], self.allocation[target])
         return (output, argument) if same and self.last_use[root] == index else None

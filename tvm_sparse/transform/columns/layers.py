@@ -118,15 +118,17 @@ def _column_layer(
     plan = lowering.context.plan
     choice = choose_format(plan, str(call.attrs["name"]), layer, x.geometry, target, lowering.context.isa)
     packed = pack_layer(choice.format, layer, x.geometry, target, lowering.context.isa)
+    work = count_work(layer, packed, lowering.context.isa, x.geometry, target)
+    stripes = packed.stripes and replace(packed.stripes, lane_macs=work.lane_macs)
     arguments: list[relax.Expr | np.ndarray] = [x.value]
     if layer.residual:
         other = call.args[3]
         residual = lowering.to_token_columns(other) if tokens else lowering.to_image_columns(other)
         arguments.append(lowering.emitter.with_geometry(residual, target).value)
     out = lowering.emitter.kernel(
-        packed.kernel, [*arguments, *packed.arrays], target.shape(layer.weight.shape[0]), str(call.attrs["name"])
-    )
-    work = count_work(layer, packed, lowering.context.isa, x.geometry, target)
+        packed.kernel, [*arguments, *packed.arrays], target.shape(layer.weight.shape[0]), str(call.attrs["name"]),
+        stripes,
+    )  # fmt: skip
     _note(lowering, call, layer, packed, choice, work, target)
     return Columns(out, target, layer.weight.shape[0], out_shape, tokens)
 

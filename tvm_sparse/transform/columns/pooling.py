@@ -33,7 +33,9 @@ def lower_pool(lowering: Lowering, call: relax.Call) -> Result:
     x = align(lowering, x, target, window)
     if call.op.name == "relax.nn.max_pool2d":
         packed = pack_max_pool(window, x.geometry, target, x.channels, lowering.context.isa)
-        out = lowering.emitter.kernel(packed.kernel, [x.value, *packed.arrays], target.shape(x.channels))
+        shape_out = target.shape(x.channels)
+        arguments = [x.value, *packed.arrays]
+        out = lowering.emitter.kernel(packed.kernel, arguments, shape_out, stripes=packed.stripes)
         return Columns(out, target, x.channels, shape, False)
     area = window.kernel[0] * window.kernel[1]
     weight = np.full((x.channels, 1, *window.kernel), 1.0 / area, np.float32)

@@ -13,9 +13,10 @@ from tvm_sparse.layout import relayout
 from tvm_sparse.layout.geometry import Geometry, choose_geometry
 from tvm_sparse.plan.pack_moves import pack_move
 from tvm_sparse.plan.pack_plain import Strides, pack_from_columns, pack_to_columns
+from tvm_sparse.plan.stripes import Stripes
 
+from ..calls import call_of
 from ..context import CompileContext, Kernel
-from ..number_calls import call_of
 from ..ops import static_shape
 
 
@@ -100,11 +101,18 @@ class Emitter:
         arguments: Sequence[relax.Expr | np.ndarray],
         shape: Sequence[int],
         layer: str | None = None,
+        stripes: Stripes | None = None,
     ) -> relax.Var:
-        """Call a kernel that writes one float32 tensor; the call carries the name of the plan's layer."""
+        """Call a kernel that writes one float32 tensor.
+
+        The call is marked with the name of the plan's layer, and with how it runs in parts.
+        """
         values = [relax.const(a) if isinstance(a, np.ndarray) else a for a in arguments]
         out = relax.TensorType(tuple(shape), "float32")
-        return self.emit(relax.call_dps_packed(call_of(self.context.use(kernel), layer), values, out_ty=out))
+        key = None if stripes is None else str(len(self.context.stripes))
+        if key is not None and stripes is not None:
+            self.context.stripes[key] = stripes
+        return self.emit(relax.call_dps_packed(call_of(self.context.use(kernel), layer, key), values, out_ty=out))
 
     def image_columns(self, value: relax.Expr) -> Columns:
         """Bring ``[N, C, H, W]`` to columns."""

@@ -1,0 +1,69 @@
+"""Tables of the column kernels: of a whole layer, and of some of its stripes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tvm_sparse.layout.geometry import Geometry
+from tvm_sparse.layout.table import pack_table
+from tvm_sparse.schedules.cpu.isa import Isa
+
+from .layer import Convolution
+from .places import Places
+from .stripes import Part, Stripes
+
+
+@dataclass(frozen=True)
+class LayerTables:
+    """What the tables of a layer are made of.
+
+    Parameters
+    ----------
+    layer : Convolution
+        The layer.
+    source, target : Geometry
+        Geometry of its input and output.
+    part_limit : int or None
+        As of :meth:`.places.Places.plan`.
+    isa : Isa
+        Instruction set.
+    fields : sequence of str
+        Fields of the kernel's table.
+    packed : mapping
+        ``block`` and ``block_pointers`` of the packed weight.
+    values : mapping
+        The fields beside those of the driver.
+    """
+
+    layer: Convolution
+    source: Geometry
+    target: Geometry
+    part_limit: int | None
+    isa: Isa
+    fields: Sequence[str]
+    packed: Mapping[str, np.ndarray]
+    values: Mapping[str, int | np.ndarray]
+
+    def whole(self, places: Places) -> np.ndarray:
+        """Table of the whole layer."""
+        return self._table(places, None)
+
+    def stripes(self, places: Places) -> Stripes | None:
+        """How to run the layer in parts; None for a batch of images, whose panels are not those of one."""
+        if self.source.batch > 1:
+            return None
+        panels = np.split(places.tile_panel, places.tile_pointers[1:-1])
+        return Stripes(self.source, self.target, tuple(panels), self.layer.window, self._part)
+
+    def _part(self, part: Part) -> np.ndarray:
+        slots = tuple(part.source.tolist())
+        places = Places.plan(self.layer, self.source, self.target, self.part_limit, self.isa, slots)
+        return self._table(places.part(part.stripes), part.target)
+
+    def _table(self, places: Places, slots: np.ndarray | None) -> np.ndarray:
+        block, pointers = self.packed["block"], self.packed["block_pointers"]
+        driver = places.table(self.layer, self.source, self.target, block, pointers, slots)
+        return pack_table(self.fields, {**driver, **self.values})
