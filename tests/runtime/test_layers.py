@@ -80,7 +80,7 @@ def test_packages_of_earlier_versions():
 
 
 def test_roof_that_binds():
-    profile = layer_profile(RUN, [layer("first", "k", [0])], ROOFS)
+    profile = layer_profile(RUN, [layer("first", "k", 0)], ROOFS)
     (first,) = profile.layers
     # Milliseconds: 2e6 / 100e9, 6e6 / 200e9, 4e5 / 100e9 + 2e5 / 50e9, 5e4 / 50e9 + 2.5e4 / 25e9.
     assert first.limits == pytest.approx({"FMA": 0.02, "L1": 0.03, "L2": 0.008, "L3": 0.002})
@@ -88,18 +88,18 @@ def test_roof_that_binds():
 
 
 def test_large_models_live_in_memory():
-    profile = layer_profile(RUN, [layer("first", "k", [0], packed=10**6)], ROOFS)
+    profile = layer_profile(RUN, [layer("first", "k", 0, packed=10**6)], ROOFS)
     assert profile.memory == "DRAM" and profile.layers[0].limits["DRAM"] == pytest.approx(0.01)
 
 
 def test_layers_without_counted_work():
-    profile = layer_profile(RUN, [layer("first", "k", [0], work=None)], ROOFS)
+    profile = layer_profile(RUN, [layer("first", "k", 0, work=None)], ROOFS)
     (first,) = profile.layers
     assert first.gflops is None and first.utilisation is None and first.intensity is None and first.bound is None
 
 
 def test_json():
-    written = json.loads(json.dumps(layer_profile(RUN, [layer("first", "k", [0])], ROOFS).to_json()))
+    written = json.loads(json.dumps(layer_profile(RUN, [layer("first", "k", 0)], ROOFS).to_json()))
     assert written["layers"][0]["bound"] == "L1" and written["layers"][0]["work"] == WORK
     assert written["roofs"]["flops"] == 100e9 and written["memory"] == "L3" and written["total_ms"] == 15
 
