@@ -86,9 +86,9 @@ def threads_setter(module: Any) -> Callable[[int], object]:
         A loaded shared library. One that was not linked with this project's launcher of loops runs them on TVM's own
         threads, whose number cannot be changed; the function then does nothing.
     """
-    if not module.implements_function("tvm_sparse_use_threads"):
+    if not module.implements_function("tvm_sparse_use_threads", True):
         return lambda _count: None
-    return module.get_function("tvm_sparse_use_threads")
+    return module.get_function("tvm_sparse_use_threads", True)
 
 
 class Library:
