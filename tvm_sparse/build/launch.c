@@ -112,6 +112,7 @@ static void SleepWhile(atomic_uint* word, uint32_t value) {
   syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
 }
 static void Wake(atomic_uint* word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0); }
+static void ForgetSleepers(void) {}
 #else
 static pthread_mutex_t sleep_mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t sleep_condition = PTHREAD_COND_INITIALIZER;
@@ -125,6 +126,10 @@ static void Wake(atomic_uint* word) {
   pthread_mutex_lock(&sleep_mutex);
   pthread_cond_broadcast(&sleep_condition);
   pthread_mutex_unlock(&sleep_mutex);
+}
+static void ForgetSleepers(void) {
+  pthread_mutex_init(&sleep_mutex, NULL);
+  pthread_cond_init(&sleep_condition, NULL);
 }
 #endif
 
@@ -222,6 +227,7 @@ static void Post(Worker* worker, uint32_t launch) {
 
 // A forked child has none of its parent's workers, nor a launch that was under way.
 static void ForgetWorkers(void) {
+  ForgetSleepers();
   pool.workers = 0;
   atomic_store(&pool.caller_asleep, 0);
   atomic_store(&pool.busy, 0);

@@ -72,7 +72,7 @@ def build_library(
     try:
         executable.export_library(
             str(path),
-            fcompile=_linker(compiler, cross_compiler_options, context.target),
+            fcompile=linker(compiler, context.target, cross_compiler_options),
             addons=[str(o) for o in objects],
         )
     except RuntimeError as error:
@@ -124,8 +124,23 @@ def find_compiler() -> str | None:
     return next(filter(None, map(shutil.which, ("gcc", "clang", "cc", "g++", "clang++", "c++"))), None)
 
 
-def _linker(compiler: str, cross_options: Sequence[str], target: tvm.target.Target) -> Callable[..., None]:
-    """The function that ``export_library`` links with, and asks for the machine where no function was compiled."""
+def linker(compiler: str, target: tvm.target.Target, cross_options: Sequence[str] = ()) -> Callable[..., None]:
+    """The function that TVM's ``export_library`` links with; libraries get the launcher of parallel loops.
+
+    Parameters
+    ----------
+    compiler : str
+        C or C++ compiler.
+    target : tvm.target.Target
+        Target of the library, which ``export_library`` asks for where no function was compiled.
+    cross_options : sequence of str
+        Options for the compiler.
+
+    Returns
+    -------
+    callable
+        The argument ``fcompile``.
+    """
 
     def link(output: str, files: Sequence[str], **given: Any) -> None:
         # TVM gives include paths where no function was compiled: then its part of the library is C.

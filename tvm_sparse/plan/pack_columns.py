@@ -43,7 +43,7 @@ def pack_sparse(layer: Convolution, source: Geometry, target: Geometry, isa: Isa
     block = even_block(per_group * layer.groups, ideal // (4 * places.touched), limit)
     if layer.groups > 1:
         block = min(limit, max(per_group, block // per_group * per_group))
-    chunks = count_chunks(source.batch * places.stripes, layer, block, places.row_bytes(target), isa)
+    chunks = count_chunks(source.batch * places.panels, layer, block, places.row_bytes(target), isa)
     fmt = UnstructuredColumns(places.channel_stride, taps, block, layer.groups, chunks)
     packed = fmt.pack(layer.weight.reshape(rows, per_group, -1))
     # A depth-wise layer whose windows hold a whole image has read a channel before it writes it.
@@ -112,7 +112,7 @@ def pack_dense(layer: Convolution, source: Geometry, target: Geometry, isa: Isa)
         limit = min(limit, max(1, int(_DENSE_BLOCK_SHARE * isa.l1_bytes) // (4 * places.touched)))
     block = min(per_group, limit)
     block = -(-per_group // -(-per_group // block))
-    chunks = count_chunks(source.batch * places.stripes, layer, block, places.row_bytes(target), isa)
+    chunks = count_chunks(source.batch * places.panels, layer, block, places.row_bytes(target), isa)
     fmt = DenseColumns(
         places.channel_stride, taps, block, row_sizes(isa, places.vectors), layer.groups, chunks
     )
