@@ -15,6 +15,7 @@ from tvm_sparse.schedules.cpu.tile import row_sizes
 from tvm_sparse.sparsity.formats.columns import QUAD, UnstructuredColumns
 from tvm_sparse.sparsity.formats.dense import DenseColumns
 
+from .balance import balanced_chunks
 from .layer import Convolution, PackedLayer
 from .places import MAX_PART, STENCIL_SHARE, Places
 
@@ -22,6 +23,11 @@ from .places import MAX_PART, STENCIL_SHARE, Places
 _DENSE_BLOCK_SHARE = 1.0
 # Share of the second-level cache that the outputs of a chunk fill: they stay there from block to block.
 _CHUNK_SHARE = 1 / 6
+
+# What each further part of the output channels costs, as a share of the layer's time: the input read once more, or its
+# windows built once more.
+_READ_AGAIN = 0.03
+_BUILT_AGAIN = 0.15
 
 
 def pack_sparse(layer: Convolution, source: Geometry, target: Geometry, isa: Isa) -> PackedLayer:
@@ -134,9 +140,13 @@ def pack_dense(layer: Convolution, source: Geometry, target: Geometry, isa: Isa)
 
 
 def count_chunks(tasks: int, layer: Convolution, block: int, row_bytes: int, isa: Isa) -> int:
-    """Parts of the output channels: enough tasks for the cores, sums that stay cached, groups that fit a block."""
+    """Parts of the output channels: work for all cores, sums that stay cached, groups that fit a block."""
     rows, per_group = layer.weight.shape[:2]
-    chunks = max(-(-isa.tasks // tasks), round(rows * row_bytes / (_CHUNK_SHARE * isa.l2_bytes)), 1)
+    overhead = _READ_AGAIN if layer.pointwise else _BUILT_AGAIN
+    chunks = max(
+        balanced_chunks(tasks, isa.tasks, rows, overhead),
+        round(rows * row_bytes / (_CHUNK_SHARE * isa.l2_bytes)),
+    )
     if layer.groups > 1:
         return max(chunks, layer.groups) if per_group > block else chunks
     return max(1, min(chunks, rows // 8))

@@ -11,6 +11,7 @@ from tvm_sparse.schedules.cpu import depthwise_columns
 from tvm_sparse.schedules.cpu.epilogue import epilogue_array
 from tvm_sparse.schedules.cpu.isa import Isa
 
+from .balance import balanced_chunks
 from .layer import Convolution, PackedLayer
 from .pack_columns import pack_sparse
 
@@ -18,6 +19,8 @@ from .pack_columns import pack_sparse
 _MAX_TAPS = 25
 # Registers beside the accumulators: the weights of nine taps and the vector at hand.
 _OTHER_REGISTERS = 10
+# What a further part of the channels costs, as a share of the layer's time: the sources of its windows found again.
+_ANOTHER_CHUNK = 0.01
 
 
 def pack_depthwise(layer: Convolution, source: Geometry, target: Geometry, isa: Isa) -> PackedLayer:
@@ -57,7 +60,7 @@ def _pack_stationary(
     ring = ring_of_panels(source, target, tuple(kernel.ring()), channels, (-top, -left), window.stride)
     if ring is None:
         return None
-    chunks = min(channels, -(-isa.tasks // (target.batch * target.panels)))
+    chunks = balanced_chunks(target.batch * target.panels, isa.tasks, channels, _ANOTHER_CHUNK)
     table = pack_table(
         depthwise_columns.FIELDS,
         {
