@@ -143,10 +143,8 @@ def count_chunks(tasks: int, layer: Convolution, block: int, row_bytes: int, isa
     """Parts of the output channels: work for all cores, sums that stay cached, groups that fit a block."""
     rows, per_group = layer.weight.shape[:2]
     overhead = _READ_AGAIN if layer.pointwise else _BUILT_AGAIN
-    chunks = max(
-        balanced_chunks(tasks, isa.tasks, rows, overhead),
-        round(rows * row_bytes / (_CHUNK_SHARE * isa.l2_bytes)),
-    )
+    least = max(1, round(rows * row_bytes / (_CHUNK_SHARE * isa.l2_bytes)))
+    chunks = balanced_chunks(tasks, isa.tasks, rows, overhead, least)
     if layer.groups > 1:
         return max(chunks, layer.groups) if per_group > block else chunks
     return max(1, min(chunks, rows // 8))
