@@ -88,8 +88,6 @@ def test_errors_say_what_the_compiler_said():
         launcher_object(COMPILER, ("--no-such-option",))
 
 
-
-
 @needs_compiler
 def test_no_thread_outlives_the_library(tmp_path):
     """Unloading waits for the workers, whose code goes away."""
