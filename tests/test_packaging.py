@@ -57,7 +57,8 @@ def built(copy) -> Path:
 
 
 def test_every_module_is_installed(built):
-    installed = {str(path.relative_to(built)) for path in built.rglob("*") if path.suffix in (".py", ".c", ".md", ".json")}
+    kinds = (".py", ".c", ".md", ".json")
+    installed = {str(path.relative_to(built)) for path in built.rglob("*") if path.suffix in kinds}
     assert installed == sources() | {"tvm_sparse/tuning_logs/database_workload.json"}
     assert {"tvm_sparse/schedules/cpu/isa.py", "tvm_sparse/runtime/__main__.py"} <= installed
 
