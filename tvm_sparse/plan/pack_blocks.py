@@ -63,7 +63,7 @@ def pack_blocks(
     kernel = block_columns.BlockColumnsKernel(
         places.tile, places.program is not None, layer.activation.epilogue, layer.residual, shape=shape
     )
-    cached = fits_cache(layer, source, isa)
+    cached = fits_cache(layer, source, chunks, isa)
     table = pack_table(
         block_columns.FIELDS,
         {

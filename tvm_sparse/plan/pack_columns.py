@@ -58,7 +58,7 @@ def pack_sparse(layer: Convolution, source: Geometry, target: Geometry, isa: Isa
         places.tile, places.program is not None, layer.activation.epilogue, layer.residual,
         in_place and not layer.residual,
     )  # fmt: skip
-    cached = fits_cache(layer, source, isa)
+    cached = fits_cache(layer, source, chunks, isa)
     table = pack_table(
         sparse_columns.FIELDS,
         {
@@ -80,10 +80,15 @@ def even_block(channels: int, ideal: int, limit: int) -> int:
     return -(-channels // blocks)
 
 
-def fits_cache(layer: Convolution, source: Geometry, isa: Isa) -> bool:
-    """Whether an image of the input stays in the second-level cache."""
+def fits_cache(layer: Convolution, source: Geometry, chunks: int, isa: Isa) -> bool:
+    """Whether a core finds the input of its tasks in its second-level cache.
+
+    It does where an image of the input fits, unless the output's channels are split between cores: each then reads all
+    channels of the input, most of which other cores have written.
+    """
     channels = layer.weight.shape[1] * layer.groups
-    return 4 * channels * source.panels * source.vectors * source.lanes <= isa.l2_bytes // 2
+    fits = 4 * channels * source.panels * source.vectors * source.lanes <= isa.l2_bytes // 2
+    return fits and (chunks == 1 or isa.tasks == 1)
 
 
 def prefetch_lines(
