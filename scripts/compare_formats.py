@@ -20,11 +20,11 @@ from pathlib import Path
 
 import numpy as np
 import tvm
-from tvm.support import cc
 
 from scripts.benchmark import choose_cores, describe_machine
 from scripts.benchmark_models import REPOSITORY, Model, ModelUnavailable, default_zoo_python, expand, provide
 from tvm_sparse.build.kernel_cache import kernel_objects
+from tvm_sparse.build.link import link_objects
 from tvm_sparse.build.target import make_target
 from tvm_sparse.errors import TvmSparseError
 from tvm_sparse.frontend import import_model
@@ -34,8 +34,8 @@ from tvm_sparse.plan.layer import Convolution, PackedLayer
 from tvm_sparse.plan.pack import pack_layer
 from tvm_sparse.plan.pack_rows import pack_rows
 from tvm_sparse.plan.plan import DEPTHWISE, Plan
-from tvm_sparse.runtime import threads
 from tvm_sparse.runtime.files import writable_target, write_text
+from tvm_sparse.runtime.library import threads_setter
 from tvm_sparse.schedules.cpu.isa import Isa
 from tvm_sparse.transform.columns import layers as lowering
 from tvm_sparse.transform.context import CompileContext
@@ -201,8 +201,10 @@ def _call(
     symbol = packed.kernel.symbol(isa)
     library = folder / f"{symbol}.so"
     if not library.exists():
-        cc.create_shared(str(library), [str(path) for path in kernel_objects([packed.kernel], isa, target)])
-    function = tvm.runtime.load_module(str(library))[symbol]
+        link_objects(kernel_objects([packed.kernel], isa, target), library)
+    module = tvm.runtime.load_module(str(library))
+    threads_setter(module)(1)
+    function = module[symbol]
     tensors = [tvm.runtime.tensor(np.ascontiguousarray(array)) for array in (*inputs, *packed.arrays)]
     out = tvm.runtime.tensor(np.zeros(shape, "float32"))
     return lambda: function(*tensors, out)
@@ -256,7 +258,6 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point of ``scripts/compare_formats``; 1 if a model could not be measured, else 0."""
     arguments = parse_arguments(argv)
     os.sched_setaffinity(0, choose_cores(1))
-    threads.use(1)
     target = make_target(arguments.target)
     texts: list[str] = []
     measured: dict[str, list[Comparison]] = {}

@@ -24,8 +24,9 @@ def sources() -> set[str]:
     found = set()
     for package, folder in {"tvm_sparse": "tvm_sparse", **MAPPED}.items():
         place = Path(*package.split("."))
-        for path in (ROOT / folder).rglob("*.py"):
-            found.add(str(place / path.relative_to(ROOT / folder)))
+        for pattern in ("*.py", "*.c"):
+            for path in (ROOT / folder).rglob(pattern):
+                found.add(str(place / path.relative_to(ROOT / folder)))
     for pattern in ("*.json", "*.md"):
         found |= {f"tvm_sparse/tuning_logs/{path.name}" for path in (ROOT / "tuning_logs").glob(pattern)}
     return found
@@ -56,7 +57,8 @@ def built(copy) -> Path:
 
 
 def test_every_module_is_installed(built):
-    installed = {str(path.relative_to(built)) for path in built.rglob("*") if path.suffix in (".py", ".md", ".json")}
+    kinds = (".py", ".c", ".md", ".json")
+    installed = {str(path.relative_to(built)) for path in built.rglob("*") if path.suffix in kinds}
     assert installed == sources() | {"tvm_sparse/tuning_logs/database_workload.json"}
     assert {"tvm_sparse/schedules/cpu/isa.py", "tvm_sparse/runtime/__main__.py"} <= installed
 

@@ -3,6 +3,10 @@
 A task is one stripe of one image and one chunk of the output channels. For each K-block of the chunk it fills the
 buffer with the windows of the block's channels (or reads the stored panel itself), then computes the rows of the
 block for every tile of the stripe. Everything here is run-time data from the layer's table.
+
+Stripes that are parts of one panel write lines of memory that lie side by side, in turn: two cores would take them from
+each other all the time. So the parts of a panel follow each other in the order of tasks, which a thread takes in
+blocks, and it is chunks that keep the cores busy where panels are few.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ DRIVER_FIELDS = (
     "tasks",
     "chunks",
     "stripes",
+    "parts",  # stripes that share a panel
     "input_image",  # elements between images, panels are within
     "input_channel",  # elements between channels
     "output_image",
@@ -86,8 +91,10 @@ def emit_tasks(
     """
     lanes = isa.lanes
     with T.parallel(0, table.scalar("tasks")) as task:
-        chunk = T.bind(T.truncmod(task, table.scalar("chunks")))
-        place = T.bind(T.truncdiv(task, table.scalar("chunks")))
+        parts = T.bind(table.scalar("parts"))
+        whole = T.bind(T.truncdiv(task, parts))
+        chunk = T.bind(T.truncmod(whole, table.scalar("chunks")))
+        place = T.bind(T.truncdiv(whole, table.scalar("chunks")) * parts + T.truncmod(task, parts))
         stripe = T.bind(T.truncmod(place, table.scalar("stripes")))
         image = T.bind(T.truncdiv(place, table.scalar("stripes")))
         input_base = T.bind(image * table.scalar("input_image"))

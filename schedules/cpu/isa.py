@@ -26,7 +26,7 @@ class Isa:
     l1_bytes, l2_bytes : int
         First-level data cache and second-level cache of one core.
     tasks : int
-        Tasks that a layer is split into at least, so that every core has work (with more than four, large layers).
+        Cores that layers are split for, at most four: with more, those that need it have enough tasks anyway.
     """
 
     name: str

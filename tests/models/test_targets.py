@@ -85,7 +85,7 @@ def run_on_aarch64(tmp_path_factory):
     program = compile_program(tmp_path_factory.mktemp("aarch64") / "run_package", COMPILER, libraries)
     command = [EMULATOR, "-L", "/usr/aarch64-linux-gnu", program]
     # Idle workers must not spin: they would be emulated, too.
-    environment = {**os.environ, "TVM_NUM_THREADS": "2", "TVM_THREAD_POOL_SPIN_COUNT": "0"}
+    environment = {**os.environ, "TVM_NUM_THREADS": "2"}
     return lambda package, feeds, folder: run_program(command, package, feeds, folder, environment)
 
 

@@ -107,7 +107,8 @@ def run_columns(
     tile_pointers = table.array("tile_pointers", stripes + 1)
     halo_arrays = _halo_arrays(table, stripes, isa.lanes) if halo else {}
     for task in range(table.scalar("tasks")):
-        place, chunk = divmod(task, chunks)
+        whole, part = divmod(task, table.scalar("parts"))
+        place, chunk = whole // chunks * table.scalar("parts") + part, whole % chunks
         image, stripe = divmod(place, stripes)
         for block in range(*block_pointers[chunk : chunk + 2]):
             channel, channels, first, last = table.array("block", block + 1, 4)[block].tolist()

@@ -1,4 +1,4 @@
-"""A small compiled model, made with TVM directly so that these tests need no other part of the project."""
+"""A small compiled model, made with TVM directly so that these tests need no part of the project but its linker."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tvm_sparse.runtime.cache import cache_root
 from tvm_sparse.runtime.host import machine
 
 WEIGHTS = np.random.default_rng(1).standard_normal((24, 40)).astype("float32")
+TARGET = {"kind": "llvm"}
 FEATURES = {"x86_64": ["sse2"], "aarch64": ["asimd"]}
 
 
@@ -40,6 +41,17 @@ def check():
             np.testing.assert_allclose(outputs[name], array, rtol=1e-5, atol=1e-5)
 
     return compare
+
+
+def link(executable, tmp_path_factory) -> Path:
+    """Link a model as the compiler does."""
+    import tvm
+
+    from tvm_sparse.build.link import find_compiler, linker
+
+    path = tmp_path_factory.mktemp("library") / "mod.so"
+    executable.export_library(str(path), fcompile=linker(find_compiler(), tvm.target.Target(TARGET)))
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -71,9 +83,7 @@ def library(tmp_path_factory) -> Path:
             following = builder.emit(relax.op.add(tokens, relax.const(1, "int64")))
             result = builder.emit_output(relax.Tuple([scores, following, weights, x]))
         builder.emit_func_output(result)
-    path = tmp_path_factory.mktemp("library") / "mod.so"
-    tvm.compile(builder.get(), target=tvm.target.Target({"kind": "llvm"})).export_library(str(path))
-    return path
+    return link(tvm.compile(builder.get(), target=tvm.target.Target(TARGET)), tmp_path_factory)
 
 
 @pytest.fixture()
@@ -133,9 +143,7 @@ def library_with_weights(tmp_path_factory) -> Path:
             following = builder.emit(relax.op.add(tokens, relax.TupleGetItem(weights, 0)))
             result = builder.emit_output(relax.Tuple([scores, following, matrix, x]))
         builder.emit_func_output(result)
-    path = tmp_path_factory.mktemp("library") / "mod.so"
-    tvm.compile(builder.get(), target=tvm.target.Target({"kind": "llvm"})).export_library(str(path))
-    return path
+    return link(tvm.compile(builder.get(), target=tvm.target.Target(TARGET)), tmp_path_factory)
 
 
 @pytest.fixture()

@@ -9,11 +9,12 @@ import pytest
 
 from tvm_sparse.errors import InputError
 from tvm_sparse.runtime import Package, host, threads
+from tvm_sparse.runtime.library import threads_setter
 
 
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch):
-    for name in ("TVM_NUM_THREADS", "OMP_NUM_THREADS", *threads._POOL_SETTINGS):
+    for name in ("TVM_NUM_THREADS", "OMP_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -82,51 +83,46 @@ def test_results_do_not_depend_on_the_count(package, inputs, check):
 
 
 PROCESS = """
-import os, sys, threading, warnings
+import os, sys, threading, time
 from tvm_sparse.runtime import load
 from tvm_sparse.runtime.arrays import fill_inputs
 def tasks():
     return len(os.listdir("/proc/self/task"))
-warnings.simplefilter("error")
+def gone(count):
+    # A thread that was joined takes a moment to disappear.
+    end = time.monotonic() + 10
+    while tasks() > count and time.monotonic() < end:
+        time.sleep(0.001)
+    return tasks() == count
 before, affinity, environment = tasks(), os.sched_getaffinity(0), dict(os.environ)
 inputs = None
-for count, workers in [(1, 0), (3, 2), (2, 2), (1, 2), (3, 2)]:
+for count, workers in [(1, 0), (3, 2), (2, 2), (1, 2), (4, 3), (3, 3)]:
     module = load(sys.argv[1], num_threads=count)
     inputs = inputs or fill_inputs(module.inputs)
     module.run(inputs)
     assert tasks() - before == workers, (count, tasks() - before)
+    # Every Python thread uses the same workers.
+    other = threading.Thread(target=module.run, args=(inputs,))
+    other.start()
+    other.join()
+    assert gone(before + workers), (count, tasks() - before)
 assert os.sched_getaffinity(0) == affinity and dict(os.environ) == environment
-try:
-    load(sys.argv[1], num_threads=4).run(inputs)
-except RuntimeWarning as warning:
-    assert "cannot grow to 4" in str(warning)
-else:
-    raise AssertionError("no warning")
-# Another Python thread has a pool of its own.
-module, seen = load(sys.argv[1], num_threads=4), []
-other = threading.Thread(target=lambda: (module.run(inputs), seen.append(tasks() - before)))
-other.start()
-other.join()
-assert seen == [2 + 1 + 3], seen
+child = os.fork()
+if child == 0:
+    # It has no workers until it needs some.
+    assert tasks() == 1
+    module.run(inputs)
+    assert tasks() == 3
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
 """
 
 
-@pytest.mark.parametrize("users", [{}, {"TVM_THREAD_POOL_SPIN_COUNT": "7"}, {"TVM_BIND_THREADS": "1"}])
-def test_settings_of_pools(monkeypatch, users):
-    """Our settings hold while a pool is made, the user's before ours, and the environment is left as it was."""
-    seen = []
-
-    def get_global_func(_name):
-        return lambda *_args: seen.append({name: os.environ.get(name) for name in threads._POOL_SETTINGS})
-
-    monkeypatch.setattr(threads, "tvm_ffi", SimpleNamespace(get_global_func=get_global_func))
-    monkeypatch.setattr(threads, "_calling", SimpleNamespace(current=0, pool=2))
-    for name, value in users.items():
-        monkeypatch.setenv(name, value)
-    before = dict(os.environ)
-    threads.use(2)
-    assert seen == [{**threads._POOL_SETTINGS, **users}]
-    assert dict(os.environ) == before
+def test_workers_and_affinity(package):
+    """Workers appear only when needed, forked children get their own; the process's affinity and environment stay."""
+    one_cpu = {min(os.sched_getaffinity(0))}
+    command = [sys.executable, "-c", PROCESS, package.path]
+    subprocess.run(command, check=True, preexec_fn=lambda: os.sched_setaffinity(0, one_cpu))
 
 
 IDLE = """
@@ -144,16 +140,12 @@ for _ in range(2):
 
 
 def test_idle_workers_sleep(package):
-    # Seconds of CPU, not of time: TVM's own setting burns 0.1 a worker where a core is free, ours less than 0.001.
-    environment = {key: value for key, value in os.environ.items() if key not in threads._POOL_SETTINGS}
-    printed = subprocess.check_output([sys.executable, "-c", IDLE, package.path], env=environment, text=True)
+    # Seconds of CPU, not of time: less than a thousandth of one.
+    printed = subprocess.check_output([sys.executable, "-c", IDLE, package.path], text=True)
     assert max(map(float, printed.split())) < 0.05
 
 
-def test_workers_and_affinity(package):
-    """Worker threads appear only when needed, and the process's own affinity and environment stay."""
-    one_cpu = {min(os.sched_getaffinity(0))}
-    command = [sys.executable, "-c", PROCESS, package.path]
-    # Idle workers that spin would take turns with the rest on the one CPU.
-    environment = {**os.environ, "TVM_THREAD_POOL_SPIN_COUNT": "0"}
-    subprocess.run(command, check=True, env=environment, preexec_fn=lambda: os.sched_setaffinity(0, one_cpu))
+def test_library_without_the_launcher():
+    """One that TVM linked keeps TVM's threads."""
+    module = SimpleNamespace(implements_function=lambda name, imports: False)
+    assert threads_setter(module)(3) is None

@@ -18,6 +18,8 @@ from tvm_sparse.runtime.cache import cache_folder
 from tvm_sparse.schedules.cpu.isa import Isa
 from tvm_sparse.transform.context import Kernel
 
+from .announce_loops import announce_loops
+
 # Kernels allocate just what they use. Finding that out takes three quarters of the time of a compilation, and the
 # object files come out the same without it, byte for byte.
 _NEEDLESS_PASSES = ["s_tir.CompactBufferAllocation"]
@@ -45,7 +47,7 @@ def kernel_objects(
     Returns
     -------
     list of Path
-        One object file per kernel.
+        One object file per kernel, to be linked with :func:`tvm_sparse.build.link.link_objects`.
     """
     directory = cache_folder("kernels")
 
@@ -85,7 +87,7 @@ def _name(stem: str, content: bytes) -> str:
 
 def _compile(kernel: Kernel, isa: Isa, target: tvm.target.Target, directory: Path, stem: str) -> Path:
     with tvm.transform.PassContext(opt_level=3, disabled_pass=_NEEDLESS_PASSES):
-        executable = tvm.compile(kernel.build(isa), target=target)
+        executable = tvm.compile(announce_loops(kernel.build(isa)), target=target)
     temporary = None
     try:
         # Written beside the cached ones and renamed: other processes see it whole or not at all.
@@ -104,7 +106,7 @@ def _compile(kernel: Kernel, isa: Isa, target: tvm.target.Target, directory: Pat
 
 @lru_cache(maxsize=1)
 def _sources() -> str:
-    """Hash of the kernels' sources, and of the layouts and formats that they read, so that a change compiles anew."""
+    """Hash of all that decides on a kernel's code, so that a change compiles anew."""
     import tvm_sparse.layout
     import tvm_sparse.schedules.cpu
     import tvm_sparse.sparsity.formats
@@ -113,4 +115,5 @@ def _sources() -> str:
     for package in (tvm_sparse.schedules.cpu, tvm_sparse.layout, tvm_sparse.sparsity.formats):
         for path in sorted(Path(package.__path__[0]).rglob("*.py")):
             digest.update(path.read_bytes())
+    digest.update(Path(announce_loops.__code__.co_filename).read_bytes())
     return digest.hexdigest()

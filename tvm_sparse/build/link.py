@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from tvm_sparse.errors import MissingPackageError, TvmSparseError
 from tvm_sparse.transform.context import CompileContext
 from tvm_sparse.transform.pipeline import AlreadyLowered
 
+from .announce_loops import AnnounceLoops
 from .kernel_cache import kernel_objects
+from .launcher import launcher_object
 
 
 def build_library(
@@ -58,26 +60,60 @@ def build_library(
     TvmSparseError
         If linking fails.
     """
-    compiler = cross_compiler or find_compiler()
-    if compiler is None or shutil.which(compiler) is None:
-        raise MissingPackageError(compiler or "gcc", "a C compiler links the library: apt install gcc")
+    compiler = _installed(cross_compiler or find_compiler())
     if progress:
         progress("kernels")
     objects = kernel_objects(context.kernels.values(), context.isa, context.target, progress)
     if progress:
         progress("build")
-    executable = relax.build(module, target=context.target, relax_pipeline=AlreadyLowered())
+    executable = relax.build(AnnounceLoops()(module), target=context.target, relax_pipeline=AlreadyLowered())
     if progress:
         progress("link")
     try:
         executable.export_library(
             str(path),
-            fcompile=_linker(compiler, cross_compiler_options, context.target),
+            fcompile=linker(compiler, context.target, cross_compiler_options),
             addons=[str(o) for o in objects],
         )
     except RuntimeError as error:
         raise TvmSparseError(f"linking failed with {compiler}:\n{error}") from error
     return executable
+
+
+def link_objects(objects: Iterable[Path], path: Path) -> Path:
+    """Link kernels into a shared library for this machine.
+
+    Parameters
+    ----------
+    objects : iterable of Path
+        What :func:`tvm_sparse.build.kernel_cache.kernel_objects` returned.
+    path : Path
+        Shared library to write.
+
+    Returns
+    -------
+    Path
+        The library, whose functions TVM's ``load_module`` finds.
+
+    Raises
+    ------
+    MissingPackageError
+        If no C or C++ compiler is installed to link with.
+    TvmSparseError
+        If linking fails.
+    """
+    compiler = _installed(find_compiler())
+    try:
+        _link(path, [str(each) for each in objects], (), compiler)
+    except RuntimeError as error:
+        raise TvmSparseError(f"linking failed with {compiler}:\n{error}") from error
+    return path
+
+
+def _installed(compiler: str | None) -> str:
+    if compiler is None or shutil.which(compiler) is None:
+        raise MissingPackageError(compiler or "gcc", "a C compiler links the library: apt install gcc")
+    return compiler
 
 
 def find_compiler() -> str | None:
@@ -88,13 +124,27 @@ def find_compiler() -> str | None:
     return next(filter(None, map(shutil.which, ("gcc", "clang", "cc", "g++", "clang++", "c++"))), None)
 
 
-def _linker(compiler: str, cross_options: Sequence[str], target: tvm.target.Target) -> Callable[..., None]:
-    """The function that ``export_library`` links with, and asks for the machine where no function was compiled."""
+def linker(compiler: str, target: tvm.target.Target, cross_options: Sequence[str] = ()) -> Callable[..., None]:
+    """The function that TVM's ``export_library`` links with; libraries get the launcher of parallel loops.
+
+    Parameters
+    ----------
+    compiler : str
+        C or C++ compiler.
+    target : tvm.target.Target
+        Target of the library, which ``export_library`` asks for where no function was compiled.
+    cross_options : sequence of str
+        Options for the compiler.
+
+    Returns
+    -------
+    callable
+        The argument ``fcompile``.
+    """
 
     def link(output: str, files: Sequence[str], **given: Any) -> None:
-        # Compiled loops call mathematical functions. Named after the files, it is needed only if one of them does.
         # TVM gives include paths where no function was compiled: then its part of the library is C.
-        cc.create_shared(output, [*files, "-lm"], [*cross_options, *given.get("options", ())], compiler)
+        _link(output, files, [*cross_options, *given.get("options", ())], compiler, cross_options)
 
     def triple() -> str:
         given = target.attrs.get("mtriple")
@@ -102,6 +152,18 @@ def _linker(compiler: str, cross_options: Sequence[str], target: tvm.target.Targ
 
     link.get_target_triple = triple  # type: ignore[attr-defined]
     return link
+
+
+def _link(
+    output: Path | str,
+    files: Sequence[str],
+    options: Sequence[str],
+    compiler: str,
+    launcher_options: Sequence[str] = (),
+) -> None:
+    launcher = launcher_object(compiler, launcher_options)
+    # Compiled loops call mathematical functions. Named after the files, it is needed only if one of them does.
+    cc.create_shared(str(output), [*files, str(launcher), "-lm"], [*options, "-pthread"], compiler)
 
 
 def host_architecture() -> str:

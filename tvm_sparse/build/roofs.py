@@ -7,15 +7,14 @@ import tempfile
 from pathlib import Path
 
 import tvm
-from tvm.support import cc
 
-from tvm_sparse.errors import MissingPackageError, TvmSparseError
+from tvm_sparse.errors import TvmSparseError
 from tvm_sparse.runtime.roofs import roofs_library
 from tvm_sparse.schedules.cpu.isa import Isa
 from tvm_sparse.schedules.cpu.roofs import Roof
 
 from .kernel_cache import kernel_objects
-from .link import find_compiler
+from .link import link_objects
 
 
 def provide_roofs_library(target: tvm.target.Target) -> Path:
@@ -36,17 +35,13 @@ def provide_roofs_library(target: tvm.target.Target) -> Path:
     path = roofs_library(str(target))
     if path.exists():
         return path
-    compiler = find_compiler()
-    if compiler is None:
-        raise MissingPackageError("gcc", "a C compiler links the library: apt install gcc")
     kernels = [Roof(kind) for kind in ("multiply", "read", "write")]
     objects = kernel_objects(kernels, Isa.from_target(target), target)
     try:
         # Linked beside its place and renamed: other processes see it whole or not at all.
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             linked = Path(folder) / path.name
-            cc.create_shared(str(linked), [str(o) for o in objects], cc=compiler)
-            os.replace(linked, path)
-    except (OSError, RuntimeError) as error:
+            os.replace(link_objects(objects, linked), path)
+    except OSError as error:
         raise TvmSparseError(f"the loops that measure the roofs cannot be linked: {error}") from error
     return path

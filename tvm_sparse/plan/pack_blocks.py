@@ -56,14 +56,14 @@ def pack_blocks(
     width, share = shape[1], 1.0 if shape[0] == 1 else BLOCK_SHARE
     ideal = int(share * isa.l1_bytes) // (4 * places.touched * width)
     block = width * even_block(per_group // width, ideal, limit // width)
-    chunks = count_chunks(source.batch * places.stripes, layer, block, places.row_bytes(target), isa)
+    chunks = count_chunks(source.batch * places.panels, layer, block, places.row_bytes(target), isa)
     packed = BlockColumns(shape, places.channel_stride, taps, block, layer.groups, chunks).pack(
         layer.weight.reshape(rows, per_group, -1)
     )
     kernel = block_columns.BlockColumnsKernel(
         places.tile, places.program is not None, layer.activation.epilogue, layer.residual, shape=shape
     )
-    cached = fits_cache(layer, source, isa)
+    cached = fits_cache(layer, source, chunks, isa)
     values = {
         "rows": packed["rows"],
         "group": packed["group"],

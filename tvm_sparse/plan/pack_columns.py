@@ -14,6 +14,7 @@ from tvm_sparse.schedules.cpu.tile import row_sizes
 from tvm_sparse.sparsity.formats.columns import QUAD, UnstructuredColumns
 from tvm_sparse.sparsity.formats.dense import DenseColumns
 
+from .balance import balanced_chunks
 from .layer import Convolution, PackedLayer
 from .layer_tables import LayerTables
 from .places import STENCIL_SHARE, Places
@@ -24,6 +25,11 @@ SPARSE_BLOCK_SHARE = 0.8
 _DENSE_BLOCK_SHARE = 1.0
 # Share of the second-level cache that the outputs of a chunk fill: they stay there from block to block.
 _CHUNK_SHARE = 1 / 6
+
+# What each further part of the output channels costs, as a share of the layer's time: the input read once more, or its
+# windows built once more.
+_READ_AGAIN = 0.03
+_BUILT_AGAIN = 0.15
 
 
 def pack_sparse(layer: Convolution, source: Geometry, target: Geometry, isa: Isa) -> PackedLayer:
@@ -52,12 +58,12 @@ def pack_sparse(layer: Convolution, source: Geometry, target: Geometry, isa: Isa
     block = even_block(per_group * layer.groups, ideal // (4 * touched), limit)
     if layer.groups > 1:
         block = min(limit, max(per_group, block // per_group * per_group))
-    chunks = count_chunks(source.batch * places.stripes, layer, block, places.row_bytes(target), isa)
+    chunks = count_chunks(source.batch * places.panels, layer, block, places.row_bytes(target), isa)
     fmt = UnstructuredColumns(
         places.channel_stride, taps, block, layer.groups, chunks, kernel.bundle(isa)
     )
     packed = fmt.pack(layer.weight.reshape(rows, per_group, -1))
-    cached = fits_cache(layer, source, isa)
+    cached = fits_cache(layer, source, chunks, isa)
     values = {
         "rows": packed["rows"],
         "group": packed["group"],
@@ -77,10 +83,15 @@ def even_block(channels: int, ideal: int, limit: int) -> int:
     return -(-channels // blocks)
 
 
-def fits_cache(layer: Convolution, source: Geometry, isa: Isa) -> bool:
-    """Whether an image of the input stays in the second-level cache."""
+def fits_cache(layer: Convolution, source: Geometry, chunks: int, isa: Isa) -> bool:
+    """Whether a core finds the input of its tasks in its second-level cache.
+
+    It does where an image of the input fits, unless the output's channels are split between cores: each then reads all
+    channels of the input, most of which other cores have written.
+    """
     channels = layer.weight.shape[1] * layer.groups
-    return 4 * channels * source.panels * source.vectors * source.lanes <= isa.l2_bytes // 2
+    fits = 4 * channels * source.panels * source.vectors * source.lanes <= isa.l2_bytes // 2
+    return fits and (chunks == 1 or isa.tasks == 1)
 
 
 def prefetch_lines(
@@ -115,7 +126,7 @@ def pack_dense(layer: Convolution, source: Geometry, target: Geometry, isa: Isa)
         limit = min(limit, max(1, int(_DENSE_BLOCK_SHARE * isa.l1_bytes) // (4 * places.touched)))
     block = min(per_group, limit)
     block = -(-per_group // -(-per_group // block))
-    chunks = count_chunks(source.batch * places.stripes, layer, block, places.row_bytes(target), isa)
+    chunks = count_chunks(source.batch * places.panels, layer, block, places.row_bytes(target), isa)
     fmt = DenseColumns(
         places.channel_stride, taps, block, row_sizes(isa, places.vectors), layer.groups, chunks
     )
@@ -131,9 +142,11 @@ def pack_dense(layer: Convolution, source: Geometry, target: Geometry, isa: Isa)
 
 
 def count_chunks(tasks: int, layer: Convolution, block: int, row_bytes: int, isa: Isa) -> int:
-    """Parts of the output channels: enough tasks for the cores, sums that stay cached, groups that fit a block."""
+    """Parts of the output channels: work for all cores, sums that stay cached, groups that fit a block."""
     rows, per_group = layer.weight.shape[:2]
-    chunks = max(-(-isa.tasks // tasks), round(rows * row_bytes / (_CHUNK_SHARE * isa.l2_bytes)), 1)
+    overhead = _READ_AGAIN if layer.pointwise else _BUILT_AGAIN
+    least = max(1, round(rows * row_bytes / (_CHUNK_SHARE * isa.l2_bytes)))
+    chunks = balanced_chunks(tasks, isa.tasks, rows, overhead, least)
     if layer.groups > 1:
         return max(chunks, layer.groups) if per_group > block else chunks
     return max(1, min(chunks, rows // 8))

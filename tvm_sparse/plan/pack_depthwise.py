@@ -11,6 +11,7 @@ from tvm_sparse.schedules.cpu import depthwise_columns
 from tvm_sparse.schedules.cpu.epilogue import epilogue_array
 from tvm_sparse.schedules.cpu.isa import Isa
 
+from .balance import balanced_chunks
 from .layer import Convolution, PackedLayer
 from .pack_columns import pack_sparse
 from .stripes import Part, Stripes
@@ -19,6 +20,8 @@ from .stripes import Part, Stripes
 _MAX_TAPS = 25
 # Registers beside the accumulators: the weights of nine taps and the vector at hand.
 _OTHER_REGISTERS = 10
+# What a further part of the channels costs, as a share of the layer's time: the sources of its windows found again.
+_ANOTHER_CHUNK = 0.01
 
 
 def pack_depthwise(layer: Convolution, source: Geometry, target: Geometry, isa: Isa) -> PackedLayer:
@@ -58,7 +61,7 @@ def _pack_stationary(
     places, first = tuple(kernel.ring()), (-top, -left)
     if ring_of_panels(source, target, places, channels, first, window.stride) is None:
         return None
-    chunks = min(channels, -(-isa.tasks // (target.batch * target.panels)))
+    chunks = balanced_chunks(target.batch * target.panels, isa.tasks, channels, _ANOTHER_CHUNK)
     elements_in, elements_out = (channels * g.vectors * g.lanes for g in (source, target))
 
     def table(part: Part) -> np.ndarray:

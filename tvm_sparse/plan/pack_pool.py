@@ -10,9 +10,13 @@ from tvm_sparse.schedules.cpu import pool_columns
 from tvm_sparse.schedules.cpu.driver import BUFFER_ELEMENTS
 from tvm_sparse.schedules.cpu.isa import Isa
 
+from .balance import balanced_chunks
 from .layer import Convolution, PackedLayer
 from .layer_tables import LayerTables
 from .places import STENCIL_SHARE, Places
+
+# What a further part of the channels costs, as a share of the layer's time.
+_ANOTHER_CHUNK = 0.01
 
 
 def pack_max_pool(
@@ -45,7 +49,7 @@ def pack_max_pool(
 def _blocks(places: Places, batch: int, channels: int, isa: Isa) -> tuple[np.ndarray, np.ndarray]:
     """Blocks of channels whose windows fit the first-level cache, and their split into chunks."""
     size = max(1, min(int(STENCIL_SHARE * isa.l1_bytes) // 4, BUFFER_ELEMENTS) // places.channel_stride)
-    chunks = min(channels, -(-isa.tasks // (batch * places.stripes)))
+    chunks = balanced_chunks(batch * places.stripes, isa.tasks, channels, _ANOTHER_CHUNK)
     blocks: list[tuple[int, int, int, int]] = []
     pointers = [0]
     bounds = np.linspace(0, channels, chunks + 1).astype(int).tolist()

@@ -28,6 +28,7 @@ class Places:
 
     tile: tuple[int, int]
     stripes: int
+    parts: int
     taps: np.ndarray
     channel_stride: int
     pitch: int
@@ -59,6 +60,7 @@ class Places:
             return Places(
                 tile=(part, 1),
                 stripes=len(panel),
+                parts=parts,
                 taps=np.zeros(1, np.int64),
                 channel_stride=elements,
                 pitch=0,
@@ -78,6 +80,7 @@ class Places:
         return Places(
             tile=tile,
             stripes=len(program.tile_pointers) - 1,
+            parts=1,
             taps=program.taps,
             channel_stride=program.size,
             pitch=program.pitch,
@@ -105,6 +108,11 @@ class Places:
             tile_vector=self.tile_vector[tiles],
             program=None if self.program is None else self.program.part(stripes),
         )
+
+    @property
+    def panels(self) -> int:
+        """Stripes of an image that share no panel: cores can work on them without disturbing each other."""
+        return self.stripes // self.parts
 
     @property
     def touched(self) -> int:
@@ -145,6 +153,7 @@ class Places:
             "tasks": source.batch * self.stripes * chunks,
             "chunks": chunks,
             "stripes": self.stripes,
+            "parts": self.parts,
             "input_image": source.panels * channels * elements_in,
             "input_channel": elements_in,
             "output_image": target.panels * rows * elements_out,

@@ -10,6 +10,7 @@ import os
 import re
 import threading
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,20 @@ def runtime_version() -> str | None:
     return None
 
 
+def threads_setter(module: Any) -> Callable[[int], object]:
+    """The function that sets how many threads a library's parallel loops use when the calling thread starts them.
+
+    Parameters
+    ----------
+    module : tvm_ffi.Module
+        A loaded shared library. One that was not linked with this project's launcher of loops runs them on TVM's own
+        threads, whose number cannot be changed; the function then does nothing.
+    """
+    if not module.implements_function("tvm_sparse_use_threads", True):
+        return lambda _count: None
+    return module.get_function("tvm_sparse_use_threads", True)
+
+
 class Library:
     """A loaded shared library of a model, from which virtual machines are made.
 
@@ -98,6 +113,11 @@ class Library:
             raise PackageError(f"'{path}' cannot be loaded: {_first_line(error)}") from error
         if not self._module.implements_function("vm_load_executable", True):
             raise PackageError(f"'{path}' holds no compiled model (no Relax executable).")
+        self._use_threads = threads_setter(self._module)
+
+    def use_threads(self, count: int) -> None:
+        """Let parallel loops that the calling thread starts in this library run on `count` threads; nearly free."""
+        self._use_threads(count)
 
     def new_vm(self) -> Any:
         """A Relax virtual machine on the CPU with pooled memory; its functions are items by name."""

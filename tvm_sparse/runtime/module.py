@@ -145,7 +145,7 @@ class Module:
                 function, number=number, repeat=repeat, warmup=warmup, min_repeat_ms=min_repeat_ms
             )
         with self._lock:
-            threads.use(self.num_threads)
+            self._library.use_threads(self.num_threads)
             return time_function(
                 function, number=number, repeat=repeat, warmup=warmup, min_repeat_ms=min_repeat_ms
             )
@@ -171,7 +171,7 @@ class Module:
         # A virtual machine of its own: instrumentation would slow down later runs.
         vm = self._library.new_vm()
         with self._lock:
-            threads.use(self.num_threads)
+            self._library.use_threads(self.num_threads)
             return profile_vm(vm, self._bound(vm["main"], arrays), repeat)
 
     def _ordered(self, inputs: Mapping[str, Any]) -> list[Any]:
@@ -189,7 +189,7 @@ class Module:
 
     def _invoke(self, arrays: Sequence[Any]) -> list[np.ndarray]:
         with self._lock:
-            threads.use(self.num_threads)
+            self._library.use_threads(self.num_threads)
             args = [slot.bind(array) for slot, array in zip(self._slots, arrays, strict=True)]
             # Copies: an output may be the model's constant, an input, or the same tensor as another output.
             return [np.from_dlpack(tensor).copy() for tensor in flatten(self._main(*args, *self._extra))]

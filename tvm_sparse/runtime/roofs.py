@@ -12,14 +12,13 @@ from typing import Any
 import tvm_ffi
 
 from tvm_sparse import __version__
-from tvm_sparse.runtime import threads
 from tvm_sparse.runtime.arrays import aligned_empty, as_tensor
 from tvm_sparse.runtime.cache import cache_folder
 from tvm_sparse.runtime.host import cache_bytes
-from tvm_sparse.runtime.library import load_runtime, runtime_version
+from tvm_sparse.runtime.library import load_runtime, runtime_version, threads_setter
 
-# Revision of schedules/cpu/roofs.py that the library is compiled from.
-_REVISION = 1
+# Revision of the library's sources: schedules/cpu/roofs.py and the launcher of its parallel loops.
+_REVISION = 2
 # Vectors of one step of its loops.
 _ACCUMULATORS = 12
 _CALL_SECONDS = 1e-3
@@ -112,6 +111,7 @@ class RoofMeter:
     def __init__(self, library: Path, isa: str, lanes: int, num_threads: int):
         load_runtime()
         self._module = tvm_ffi.load_module(str(library))
+        self._use_threads = threads_setter(self._module)
         self._isa, self._lanes, self._threads = isa, lanes, num_threads
         self._caches = {level: cache_bytes(level) for level in ("L1", "L2", "L3")}
         self._step = _ACCUMULATORS * lanes * 4
@@ -133,7 +133,7 @@ class RoofMeter:
 
     def run(self, seconds: float) -> None:
         """Measure for about so many seconds, every roof at least once, the one that had the least time first."""
-        threads.use(self._threads)
+        self._use_threads(self._threads)
         end = time.perf_counter() + seconds
         loops = self._loops.values()
         while time.perf_counter() < end or any(not loop.best for loop in loops):

@@ -16,7 +16,8 @@ from ..isa import Isa
 from .flat import flat_indices, linear, offset_of
 from .nest import Program, const, loads, make_load, replace_loads
 
-# Entering a parallel region costs about 4 us; below this many operations a function stays serial.
+# Below this many operations a function stays serial: starting a parallel loop costs half a microsecond, and what
+# another core wrote before takes several times as long to read as what this core wrote.
 MIN_PARALLEL_WORK = 20_000
 # Enough iterations for a parallel loop to balance; more axes are not fused into it.
 _PARALLEL_ITERATIONS = 64

@@ -5,8 +5,8 @@
 // Each input is DTYPE:SHAPE:FILE, the file holding the elements in C order. Outputs are printed, and written
 // in the same form to output_0.bin, output_1.bin, ... in the current folder.
 //
-// Threads: TVM_NUM_THREADS, by default all cores. An idle worker of TVM looks for work 300000 times, for a tenth of a
-// second, before it sleeps; where other processes need the cores, run this with TVM_THREAD_POOL_SPIN_COUNT=1000.
+// Threads: TVM_NUM_THREADS, by default one for each core that the process may use; a program can also call the library's
+// function "tvm_sparse_use_threads" with a number, for the loops that the calling thread starts from then on.
 //
 // Needs the headers of apache-tvm-ffi; link with libtvm_ffi.so and (-Wl,--no-as-needed) libtvm_runtime.so.
 #include <tvm/ffi/container/array.h>

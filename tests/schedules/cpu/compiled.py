@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tvm
-from tvm.support import cc
 
 from tvm_sparse.build.kernel_cache import kernel_objects
+from tvm_sparse.build.link import link_objects
 from tvm_sparse.build.target import make_target
 from tvm_sparse.plan.layer import PackedLayer
 from tvm_sparse.runtime.host import cpu_features, machine
@@ -65,8 +65,7 @@ def function(kernel: object, isa_name: str):
     """A kernel as a function of tensors."""
     (built,) = kernel_objects([kernel], isa_of(isa_name), target_of(isa_name))
     symbol = kernel.symbol(isa_of(isa_name))
-    library = Path(_folder().name) / f"{symbol}.so"
-    cc.create_shared(str(library), [str(built)])
+    library = link_objects([built], Path(_folder().name) / f"{symbol}.so")
     return tvm.runtime.load_module(str(library))[symbol]
 
 

@@ -1,0 +1,119 @@
+// Runs the launcher of parallel loops as generated code does, in all ways that it must stand: prints what went wrong.
+#include "launch.c"
+
+#include <sys/wait.h>
+
+#define MOST 700
+
+static _Thread_local const char* raised;
+
+void TVMFFIErrorSetRaisedFromCStr(const char* kind, const char* message) {
+  (void)kind;
+  raised = message;
+}
+
+typedef struct {
+  int64_t extent;
+  int hits[MOST];  // not atomic: each is written by one task, and read after the loop
+  int64_t failing;
+  int depth;
+  int pause;
+} Loop;
+
+static void Run(Loop* loop, int announce);
+
+// What TVM generates for a parallel loop.
+static int Body(int task_id, ParallelGroupEnv* environment, void* closure) {
+  Loop* loop = closure;
+  int64_t step = (loop->extent + environment->num_task - 1) / environment->num_task;
+  int64_t begin = task_id * step, end = begin + step;
+  for (int64_t i = begin; i < end && i < loop->extent; ++i) {
+    loop->hits[i] += 1;
+    if (loop->pause) usleep((useconds_t)loop->pause);
+    if (loop->depth > 0) {
+      Loop inner = {.extent = 5, .failing = -1, .depth = loop->depth - 1};
+      Run(&inner, 1);
+    }
+    if (i == loop->failing) return -1;
+  }
+  return 0;
+}
+
+static void Fail(const char* what, int64_t extent) {
+  printf("%s in a loop of %lld\n", what, (long long)extent);
+  exit(1);
+}
+
+static void Run(Loop* loop, int announce) {
+  memset(loop->hits, 0, sizeof(loop->hits));
+  if (announce) tvm_sparse_announce_loop(loop->extent);
+  int result = __TVMBackendParallelLaunch(Body, loop, 0);
+  if ((result != 0) != (loop->failing >= 0)) Fail("a wrong result", loop->extent);
+  if (loop->failing >= 0) return;
+  for (int64_t i = 0; i < MOST; ++i) {
+    if (loop->hits[i] != (i < loop->extent)) Fail("an iteration run not once", loop->extent);
+  }
+}
+
+static void UseThreads(int64_t count) {
+  TVMFFIAny argument = {.type_index = kTVMFFIInt}, result;
+  argument.v_int64 = count;
+  if (__tvm_ffi_tvm_sparse_use_threads(NULL, &argument, 1, &result) != 0) Fail("a refusal", count);
+}
+
+static void* ManyLoops(void* argument) {
+  int64_t seed = (intptr_t)argument;
+  for (int64_t i = 0; i < 400; ++i) {
+    UseThreads(1 + (i + seed) % 5);
+    Loop loop = {.extent = 1 + (i * 37 + seed) % MOST, .failing = -1};
+    Run(&loop, i % 3 != 0);
+  }
+  return NULL;
+}
+
+static void InChild(void) {
+  pid_t child = fork();
+  if (child == 0) {
+    ManyLoops((void*)1);
+    exit(0);
+  }
+  int status = 1;
+  waitpid(child, &status, 0);
+  if (status != 0) Fail("a failed child", 0);
+}
+
+int main(int argc, char** argv) {
+  (void)argv;
+  for (int64_t threads = 1; threads <= 6; ++threads) {
+    UseThreads(threads);
+    for (int64_t extent = 1; extent <= MOST; extent += extent < 40 ? 1 : 53) {
+      Loop loop = {.extent = extent, .failing = -1};
+      Run(&loop, 1);
+      Run(&loop, 0);
+    }
+    if (pool.workers != (uint32_t)threads - 1) Fail("a wrong number of workers", threads);
+  }
+  for (int i = 0; i < 30; ++i) {
+    // Longer than idle threads look for work.
+    Loop loop = {.extent = 6, .failing = -1, .pause = i % 2 ? 200 : 0};
+    Run(&loop, 1);
+    usleep(300);
+  }
+  Loop nested = {.extent = 40, .failing = -1, .depth = 2};
+  Run(&nested, 1);
+  Loop failing = {.extent = 64, .failing = 63, .pause = 20};
+  Run(&failing, 1);
+  failing.failing = 0;
+  Run(&failing, 1);
+  pthread_t callers[3];
+  for (intptr_t i = 0; i < 3; ++i) pthread_create(&callers[i], NULL, ManyLoops, (void*)i);
+  for (int i = 0; i < 3; ++i) pthread_join(callers[i], NULL);
+  // An argument says that children are forked, which a checker of threads does not take.
+  if (argc > 1) InChild();
+  ManyLoops(NULL);
+  TVMFFIAny text = {.type_index = kTVMFFIStr}, result;
+  if (__tvm_ffi_tvm_sparse_use_threads(NULL, &text, 1, &result) == 0 || raised == NULL) Fail("no refusal", 0);
+  UseThreads(100000);
+  if (requested_threads != MAX_THREADS) Fail("too many threads", 0);
+  return 0;
+}

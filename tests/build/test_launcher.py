@@ -1,0 +1,114 @@
+"""The launcher of parallel loops: every iteration once, whoever calls it, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tvm_ffi.libinfo
+
+from tvm_sparse.build import launcher
+from tvm_sparse.build.launcher import launcher_object
+from tvm_sparse.errors import TvmSparseError
+
+STRESS = Path(__file__).with_name("launch_stress.c")
+COMPILER = shutil.which("gcc") or shutil.which("clang")
+
+needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C compiler is installed")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch) -> Path:
+    """An empty cache of the test's own."""
+    monkeypatch.setenv("TVM_SPARSE_CACHE_DIR", str(tmp_path / "cache"))
+    launcher._provide.cache_clear()
+    return tmp_path / "cache" / "kernels"
+
+
+def build(path: Path, *options: str) -> Path | None:
+    """The program of ``launch_stress.c``; None if the compiler lacks an option."""
+    includes = [f"-I{folder}" for folder in (*tvm_ffi.libinfo.include_paths(), launcher.SOURCE.parent)]
+    warnings = ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-warning-option"]
+    command = [COMPILER, "-std=gnu11", "-O1", "-g", "-pthread", *warnings, *includes, *options, STRESS, "-o", path]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0 and not options:
+        pytest.fail(done.stderr)
+    return path if done.returncode == 0 else None
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("options", "arguments"),
+    [
+        ((), ("fork",)),
+        (("-U__linux__",), ("fork",)),  # condition variables instead of futexes
+        (("-fsanitize=thread",), ()),
+        (("-fsanitize=undefined", "-fno-sanitize-recover"), ("fork",)),
+    ],
+)
+def test_every_iteration_runs_once(tmp_path, options, arguments):
+    program = build(tmp_path / "stress", *options)
+    if program is None:
+        pytest.skip(f"the compiler does not know {options}")
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60)
+    if "unexpected memory mapping" in done.stderr:
+        pytest.skip("the sanitizer does not run with this kernel's layout of memory")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_compiler
+def test_compiled_once(cache, monkeypatch):
+    path = launcher_object(COMPILER)
+    assert path.parent == cache and [path] == list(cache.glob("*.o"))
+    launcher._provide.cache_clear()
+    monkeypatch.setattr(launcher, "_compile", None)
+    assert launcher_object(COMPILER) == path
+
+
+@needs_compiler
+def test_other_options_are_another_object(cache):
+    assert launcher_object(COMPILER) != launcher_object(COMPILER, ("-g",))
+    assert len(list(cache.glob("*.o"))) == 2
+
+
+@pytest.mark.skipif(shutil.which("aarch64-linux-gnu-gcc") is None, reason="no cross-compiler is installed")
+def test_cross_compiler():
+    path = launcher_object("aarch64-linux-gnu-gcc")
+    machine = path.read_bytes()[18:20]
+    assert int.from_bytes(machine, "little") == 183
+
+
+@needs_compiler
+def test_errors_say_what_the_compiler_said():
+    with pytest.raises(TvmSparseError, match="(?s)cannot compile the launcher.*no-such-option"):
+        launcher_object(COMPILER, ("--no-such-option",))
+
+
+@needs_compiler
+def test_no_thread_outlives_the_library(tmp_path):
+    """Unloading waits for the workers, whose code goes away."""
+    source = tmp_path / "library.c"
+    source.write_text(
+        f'#include "{launcher.SOURCE}"\n'
+        "static int Nothing(int task, ParallelGroupEnv* env, void* closure) { return task * !env * !closure * 0; }\n"
+        "int Loop(void) { requested_threads = 4; return Launch(Nothing, NULL, 8); }\n"
+        "void TVMFFIErrorSetRaisedFromCStr(const char* kind, const char* message) { (void)kind; (void)message; }\n"
+    )
+    library = tmp_path / "library.so"
+    includes = [f"-I{folder}" for folder in tvm_ffi.libinfo.include_paths()]
+    subprocess.run([COMPILER, "-shared", "-fPIC", "-pthread", *includes, source, "-o", library], check=True)
+    script = f"""
+import _ctypes, ctypes, os, time
+def tasks(): return len(os.listdir("/proc/self/task"))
+before = tasks()
+for _ in range(3):
+    library = ctypes.CDLL({str(library)!r})
+    assert library.Loop() == 0 and tasks() == before + 3
+    _ctypes.dlclose(library._handle)
+    assert tasks() == before and {str(library)!r} not in open("/proc/self/maps").read()
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, env=dict(os.environ), timeout=60)
