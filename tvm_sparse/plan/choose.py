@@ -109,7 +109,10 @@ def prefers_rows(plan: Plan, name: str, layer: Convolution, rows: int, geometry:
     -------
     bool
         True for dense layers: their weights come from memory once, and the kernel for plain rows streams them faster.
+        True for a single row, which fills no vectors.
     """
+    if rows == 1:
+        return True
     if choose_format(plan, name, layer, None, None, isa).format == "dense":
         return True
     nonzeros = int(np.count_nonzero(layer.weight))

@@ -74,9 +74,8 @@ def test_tiles(tile):
 
 
 def test_wide_panel_is_read_in_parts():
-    # 14 vectors are two parts of seven.
     packed = check(pack_sparse, WIDEST, with_image(POINTWISE["1x1"], 1, 40, 29, 31), tile=(7, 2))
-    assert packed.kernel.tile == (7, 1)
+    assert packed.kernel.tile == (14, 1) and packed.kernel.parts() == [5, 5, 4]
 
 
 def test_window_of_large_area_fits_the_buffer():
