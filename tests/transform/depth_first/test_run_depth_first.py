@@ -88,6 +88,8 @@ def test_same_results(name, shape, strips, monkeypatch):
     got = run_module(mod, context, [x])
     assert max(calls_of_layers(context)) > 1
     assert any("strips" in layer.why for layer in context.plan.layers)
+    # Work is counted for all of a layer's strips together.
+    assert all(len(layer.calls) == layer.strips for layer in context.plan.layers if layer.calls)
     plain = small_caches(WIDEST)
     with tvm.transform.PassContext(opt_level=3, disabled_pass=["RunDepthFirst"]):
         want = run_module(mod, plain, [x])

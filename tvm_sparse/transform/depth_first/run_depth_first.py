@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -227,7 +228,8 @@ class _Rewriter:
         region, variables = self._region(run.calls)
         calls = region.order(cut.strips)
         storage = region.store(calls)
-        self._say_why(run.calls, cut.strips)
+        turns = Counter(call.layer for call in calls)
+        self._note([(mark_of(call, LAYER), turns[number]) for number, call in enumerate(run.calls)])
         replaced: dict[relax.Var, relax.Var] = {}
         shrunk: dict[relax.Var, int] = {}
         for number, variable in enumerate(variables):
@@ -257,12 +259,13 @@ class _Rewriter:
             out.append(relax.VarBinding(relax.Var("_", old.ty), new_call))
         return out
 
-    def _say_why(self, calls: Sequence[relax.Call], strips: int) -> None:
-        names = {mark_of(call, LAYER) for call in calls}
+    def _note(self, turns: Sequence[tuple[str | None, int]]) -> None:
+        """Tell the plan in how many strips layers run; a layer of a batch's groups runs in the same ones in each."""
+        strips = {name: count for name, count in turns if name is not None}
         for layer in self.context.plan.layers:
-            if layer.name in names and layer.strips == 1:
-                layer.strips = strips
-                layer.why += f"; in {strips} strips with its neighbours, so that their tensors stay cached"
+            if layer.strips == 1 and strips.get(layer.name, 1) > 1:
+                layer.strips = strips[layer.name]
+                layer.why += f"; in {layer.strips} strips, by turns with its neighbours, whose tensors stay cached"
 
     def _argument(self, argument: relax.Expr, replaced: dict[relax.Var, relax.Var]) -> relax.Expr:
         if not isinstance(argument, relax.Var):
