@@ -20,6 +20,11 @@ import numpy as np
 # Origin of lanes that hold no subimage: far outside of every image, also after scaling by a stride.
 _UNUSED = -(1 << 20)
 
+# What an image may lose by cutting its only panel in two, in terms of the estimate below, which counts the windows of
+# small panels for more than they cost.
+_SINGLE_PANEL = 1.11
+# Fewer vectors are not worth a panel of their own.
+_MIN_PANEL = 5
 # Accumulators of one register tile: fewer starve the two FMA units (latency 4), more do not fit 16 registers.
 MAX_TILE = 14
 
@@ -216,7 +221,9 @@ def _cost(geometry: Geometry) -> float:
         return (0.6 + 0.53 / vectors + 0.046 * vectors) / geometry.utilisation + habit
     issue = max((vectors + 1) / 2, 4.0) + 0.1 * vectors
     halo = (rows + 2) * (columns + 2) / vectors
-    return (issue / vectors * 2 + 0.06 * halo) / geometry.utilisation + habit
+    # Two panels of seven vectors are as fast as one of fourteen, and two cores need not share them.
+    shared = _SINGLE_PANEL if geometry.panels == 1 and vectors >= 2 * _MIN_PANEL else 1.0
+    return (issue / vectors * 2 + 0.06 * halo) * shared / geometry.utilisation + habit
 
 
 def _round_up(value: int, multiple: int) -> int:
