@@ -26,6 +26,9 @@ _DENSE_LOSS, _BLOCK_LOSS = 1.09, 1.1
 # Cycles of a nonzero, and of each vector it is multiplied with; of a row of a block, and of each vector of its sums.
 _NONZERO_CYCLES, _PRODUCT_CYCLES = 0.5, 0.55
 _ROW_CYCLES, _SUM_CYCLES = 6, 2.3
+# Cycles of a stored weight in blocks of one row over those of the unstructured kernel, which computes several rows at
+# once: fewer offsets do not make up for that.
+_NARROW_BLOCK_LOSS = 1.13
 # Cycles to start and end a strip on one piece of a tile, beside what each of its vectors takes.
 _STRIP_CYCLES = 18
 
@@ -194,12 +197,11 @@ def block_cycles(layer: Convolution, shape: tuple[int, int], source: Geometry, t
     """Estimated cycles of the block kernel, per panel."""
     rows, width = block_rows(shape[0], isa), shape[1]
     if rows == 1:
-        # As the unstructured kernel with zeros that are multiplied; fewer offsets are fewer bytes from memory.
+        # As the unstructured kernel, with zeros that are multiplied.
         filled = count_blocks(layer.weight, shape) * width
         nonzeros = int(np.count_nonzero(layer.weight))
-        # With few registers the kernel keeps no index of the weights, and loses what it gains.
-        gain = 0.9 if isa.registers >= 32 else 1.1
-        return sparse_cycles(layer, source, target, isa) * (gain * filled / max(1, nonzeros) if filled else 1.0)
+        loss = _NARROW_BLOCK_LOSS * filled / max(1, nonzeros) if filled else 1.0
+        return sparse_cycles(layer, source, target, isa) * loss
     vectors, parts = target.vectors, 1
     if layer.pointwise and source == target:
         size = part_size(vectors, block_part(isa))

@@ -16,6 +16,8 @@ from .layer import Convolution, PackedLayer
 _STRIPS = 16
 # Bytes of weights that come from beyond the second-level cache in a cycle.
 MEMORY_BYTES = 9
+# Cycles of a sparse row beside its nonzeros.
+_OUTPUT_CYCLES = 30
 
 
 def use_bitmask(nonzeros: int, outputs: int, depth: int, isa: Isa) -> bool:
@@ -28,8 +30,8 @@ def use_bitmask(nonzeros: int, outputs: int, depth: int, isa: Isa) -> bool:
 def sparse_rows_cycles(nonzeros: int, outputs: int, depth: int, isa: Isa) -> float:
     """Estimated cycles of the better sparse kernel on one row."""
     if use_bitmask(nonzeros, outputs, depth, isa):
-        return _bitmask_cycles(nonzeros, outputs, depth) + outputs * 12
-    return _columns_cycles(nonzeros, isa) + outputs * 12
+        return _bitmask_cycles(nonzeros, outputs, depth) + outputs * _OUTPUT_CYCLES
+    return _columns_cycles(nonzeros, isa) + outputs * _OUTPUT_CYCLES
 
 
 def _columns_cycles(nonzeros: int, isa: Isa) -> float:
