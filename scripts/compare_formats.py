@@ -35,7 +35,7 @@ from tvm_sparse.plan.pack import pack_layer
 from tvm_sparse.plan.pack_rows import pack_rows
 from tvm_sparse.plan.plan import DEPTHWISE, Plan
 from tvm_sparse.runtime.files import writable_target, write_text
-from tvm_sparse.runtime.library import threads_setter
+from tvm_sparse.runtime.shared_library import threads_setter
 from tvm_sparse.schedules.cpu.isa import Isa
 from tvm_sparse.transform.columns import layers as lowering
 from tvm_sparse.transform.context import CompileContext

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from tvm.tirx import PrimFunc
@@ -11,7 +12,7 @@ from .isa import Isa
 
 
 @dataclass(frozen=True)
-class ColumnLayer:
+class ColumnLayer(ABC):
     """A convolution or linear layer over columns, weights packed in one format.
 
     Parameters
@@ -32,9 +33,9 @@ class ColumnLayer:
     residual: bool = False
 
     @property
+    @abstractmethod
     def family(self) -> str:
         """Name of the format in the symbol."""
-        raise NotImplementedError
 
     @property
     def shared_argument(self) -> int | None:
@@ -60,6 +61,6 @@ class ColumnLayer:
         ]
         return build_function(self.symbol(isa), arguments, isa.lanes, lambda *flats: self._body(isa, *flats))
 
+    @abstractmethod
     def _body(self, isa: Isa, source: Flat, *rest: Flat) -> None:
         """Emit the body."""
-        raise NotImplementedError

@@ -15,7 +15,7 @@ import pytest
 
 from tvm_sparse.errors import PackageError, TvmSparseError
 from tvm_sparse.runtime import Package, cache, host
-from tvm_sparse.runtime import library as library_module
+from tvm_sparse.runtime import shared_library as library_module
 
 
 def make_tar(path, members, mode="w:"):

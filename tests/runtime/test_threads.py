@@ -9,7 +9,7 @@ import pytest
 
 from tvm_sparse.errors import InputError
 from tvm_sparse.runtime import Package, host, threads
-from tvm_sparse.runtime.library import threads_setter
+from tvm_sparse.runtime.shared_library import threads_setter
 
 
 @pytest.fixture(autouse=True)

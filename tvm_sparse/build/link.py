@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,14 +70,12 @@ def build_library(
     executable = relax.build(AnnounceLoops()(module), target=context.target, relax_pipeline=AlreadyLowered())
     if progress:
         progress("link")
-    try:
+    with _explained(compiler):
         executable.export_library(
             str(path),
             fcompile=linker(compiler, context.target, cross_compiler_options),
             addons=[str(o) for o in objects],
         )
-    except RuntimeError as error:
-        raise TvmSparseError(f"linking failed with {compiler}:\n{error}") from error
     return executable
 
 
@@ -103,11 +102,18 @@ def link_objects(objects: Iterable[Path], path: Path) -> Path:
         If linking fails.
     """
     compiler = _installed(find_compiler())
-    try:
+    with _explained(compiler):
         _link(path, [str(each) for each in objects], (), compiler)
+    return path
+
+
+@contextmanager
+def _explained(compiler: str) -> Iterator[None]:
+    """Turn a failed link into an error that names the compiler."""
+    try:
+        yield
     except RuntimeError as error:
         raise TvmSparseError(f"linking failed with {compiler}:\n{error}") from error
-    return path
 
 
 def _installed(compiler: str | None) -> str:

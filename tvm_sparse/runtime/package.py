@@ -24,8 +24,8 @@ from tvm_sparse.errors import PackageError
 from tvm_sparse.runtime.cache import sha256, unpacked
 from tvm_sparse.runtime.files import atomic_write
 from tvm_sparse.runtime.host import check_host
-from tvm_sparse.runtime.library import runtime_version
 from tvm_sparse.runtime.module import Module, read_specs
+from tvm_sparse.runtime.shared_library import runtime_version
 from tvm_sparse.runtime.spec import TensorSpec
 from tvm_sparse.runtime.weights import Weights, WeightsReader, describe_weights, shared_weights
 

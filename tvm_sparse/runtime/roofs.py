@@ -15,7 +15,7 @@ from tvm_sparse import __version__
 from tvm_sparse.runtime.arrays import aligned_empty, as_tensor
 from tvm_sparse.runtime.cache import cache_folder
 from tvm_sparse.runtime.host import cache_bytes
-from tvm_sparse.runtime.library import load_runtime, runtime_version, threads_setter
+from tvm_sparse.runtime.shared_library import load_runtime, runtime_version, threads_setter
 
 # Revision of the library's sources: schedules/cpu/roofs.py and the launcher of its parallel loops.
 _REVISION = 2
