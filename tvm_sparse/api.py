@@ -94,7 +94,8 @@ def compile(
     cross_compiler_options : sequence of str
         Options for it.
     num_threads : int, optional
-        Threads that the package uses by default, and that batches are split for.
+        Threads that the package uses by default, and that batches are split for; default: decided where it runs, and
+        split for one thread and for all cores alike.
     output : str or Path, optional
         Where to write; default: a temporary file that lives as long as the package object.
     progress : callable, optional
@@ -120,7 +121,9 @@ def compile(
             writable_target(path)
     resolved = make_target(target)
     plan = _make_plan(sparsity, sparsity_threshold, sparse_format, block_shape)
-    context = CompileContext(resolved, Isa.from_target(resolved), plan, threads=threads.resolve(num_threads))
+    given = num_threads is not None
+    counts = (threads.resolve(num_threads),) if given else tuple(sorted({1, threads.resolve(None)}))
+    context = CompileContext(resolved, Isa.from_target(resolved), plan, thread_counts=counts)
     check_pass_config(dict(pass_config or {}))
     check_pass_names(
         context,

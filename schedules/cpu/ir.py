@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
+from tvm import DataType
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import Let, PrimFunc
@@ -185,6 +186,13 @@ def as_int(value):
 def as_long(value):
     """Widen an index to int64."""
     return T.Cast("int64", value)
+
+
+def load_bits(source: Flat, index, count: int):
+    """Some consecutive elements as one unsigned integer, the first in its lowest bits."""
+    vector = source.buffer[T.Ramp(index, 1, count)]
+    bits = DataType(vector.ty.dtype).bits * count
+    return T.reinterpret(f"uint{bits}", vector)
 
 
 def prefetch(source: Flat, index) -> None:

@@ -19,7 +19,7 @@ from tvm_sparse.sparsity.formats.columns import QUAD
 from .column_layer import ColumnLayer
 from .driver import DRIVER_FIELDS, HALO_FIELDS, Block, emit_tasks
 from .epilogue import emit_activation
-from .ir import Flat, TableReader, as_long, broadcast, prefetch, registers
+from .ir import Flat, TableReader, as_long, broadcast, load_bits, prefetch, registers
 from .isa import Isa
 from .lanes import can_spread, load_quad, spread
 
@@ -173,15 +173,23 @@ class _BundleEmitter:
         """Some consecutive nonzeros of every row of the bundle."""
         base, pitch, lanes = as_long(block.base), as_long(block.pitch), self.isa.lanes
         tile_rows = self.kernel.tile[0]
+        if not count:
+            return
         starts = [position + r * count for r in range(len(sums))]
-        weights = [self._weights(start, count) for start in starts]
-        for i, of_rows in enumerate(zip(*weights, strict=True)):
-            for tile, start, weight in zip(sums, starts, of_rows, strict=True):
-                origin = T.bind(base + as_long(self.offsets[start + i]))
+        nonzeros = [zip(self._offsets(at, count), self._weights(at, count), strict=True) for at in starts]
+        for of_rows in zip(*nonzeros, strict=True):
+            for tile, (offset, weight) in zip(sums, of_rows, strict=True):
+                origin = T.bind(base + offset)
                 for s, accumulator in enumerate(tile):
                     column, r = divmod(s, tile_rows)
                     shift = origin + r * lanes if column == 0 else origin + (pitch * column + r * lanes)
                     accumulator.set(accumulator.value + weight * block.source.load_vector(shift))
+
+    def _offsets(self, position, count: int):
+        """Up to four consecutive offsets, cut out of one load: loads bound the kernel, shifts are free."""
+        four = T.bind(load_bits(self.offsets, position, QUAD))
+        for i in range(count):
+            yield as_long((four >> T.uint64(16 * i)) & T.uint64(0xFFFF))
 
     def _weights(self, position, count: int):
         """Up to four consecutive weights, each in every lane of a vector; emitted one by one, as they are used."""

@@ -12,7 +12,7 @@ from tvm_sparse.sparsity.formats.blocks import BlockColumns, strip_sizes
 
 from .layer import Convolution, PackedLayer
 from .layer_tables import LayerTables
-from .pack_columns import count_chunks, even_block, fits_cache, prefetch_lines
+from .pack_columns import DENSE_PRODUCT_CYCLES, count_chunks, even_block, fits_cache, prefetch_lines
 from .places import MAX_PART, Places
 
 # Share of the first-level cache that a K-block fills: a vector serves several rows, so some may come from further away.
@@ -56,7 +56,7 @@ def pack_blocks(
     width, share = shape[1], 1.0 if shape[0] == 1 else BLOCK_SHARE
     ideal = int(share * isa.l1_bytes) // (4 * places.touched * width)
     block = width * even_block(per_group // width, ideal, limit // width)
-    chunks = count_chunks(source.batch * places.panels, layer, block, places.row_bytes(target), isa)
+    chunks = count_chunks(layer, source, target, places, block, isa, DENSE_PRODUCT_CYCLES)
     packed = BlockColumns(shape, places.channel_stride, taps, block, layer.groups, chunks).pack(
         layer.weight.reshape(rows, per_group, -1)
     )

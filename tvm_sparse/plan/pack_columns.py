@@ -26,10 +26,10 @@ _DENSE_BLOCK_SHARE = 1.0
 # Share of the second-level cache that the outputs of a chunk fill: they stay there from block to block.
 _CHUNK_SHARE = 1 / 6
 
-# What each further part of the output channels costs, as a share of the layer's time: the input read once more, or its
-# windows built once more.
-_READ_AGAIN = 0.03
-_BUILT_AGAIN = 0.15
+# Cycles of a vector that a further part of the output channels reads once more, or builds once more in a window.
+_READ_CYCLES, _BUILD_CYCLES = 1.7, 4.5
+# Cycles of a stored weight times a vector, with everything around it: measured at 10 % nonzeros, and of dense layers.
+SPARSE_PRODUCT_CYCLES, DENSE_PRODUCT_CYCLES = 0.85, 0.55
 
 
 def pack_sparse(layer: Convolution, source: Geometry, target: Geometry, isa: Isa) -> PackedLayer:
@@ -58,7 +58,7 @@ def pack_sparse(layer: Convolution, source: Geometry, target: Geometry, isa: Isa
     block = even_block(per_group * layer.groups, ideal // (4 * touched), limit)
     if layer.groups > 1:
         block = min(limit, max(per_group, block // per_group * per_group))
-    chunks = count_chunks(source.batch * places.panels, layer, block, places.row_bytes(target), isa)
+    chunks = count_chunks(layer, source, target, places, block, isa, SPARSE_PRODUCT_CYCLES)
     fmt = UnstructuredColumns(
         places.channel_stride, taps, block, layer.groups, chunks, kernel.bundle(isa)
     )
@@ -126,7 +126,7 @@ def pack_dense(layer: Convolution, source: Geometry, target: Geometry, isa: Isa)
         limit = min(limit, max(1, int(_DENSE_BLOCK_SHARE * isa.l1_bytes) // (4 * places.touched)))
     block = min(per_group, limit)
     block = -(-per_group // -(-per_group // block))
-    chunks = count_chunks(source.batch * places.panels, layer, block, places.row_bytes(target), isa)
+    chunks = count_chunks(layer, source, target, places, block, isa, DENSE_PRODUCT_CYCLES)
     fmt = DenseColumns(
         places.channel_stride, taps, block, row_sizes(isa, places.vectors), layer.groups, chunks
     )
@@ -141,12 +141,30 @@ def pack_dense(layer: Convolution, source: Geometry, target: Geometry, isa: Isa)
     return PackedLayer(kernel, arrays, tables.stripes(places))
 
 
-def count_chunks(tasks: int, layer: Convolution, block: int, row_bytes: int, isa: Isa) -> int:
-    """Parts of the output channels: work for all cores, sums that stay cached, groups that fit a block."""
+def count_chunks(
+    layer: Convolution, source: Geometry, target: Geometry, places: Places, block: int, isa: Isa, product_cycles: float
+) -> int:
+    """Parts of the output channels: work for all cores, sums that stay cached, groups that fit a block.
+
+    Parameters
+    ----------
+    layer, source, target, isa
+        As of `pack_sparse`.
+    places : Places
+        Where the kernel reads.
+    block : int
+        Channels of a K-block.
+    product_cycles : float
+        Cycles of a stored weight times a vector.
+    """
     rows, per_group = layer.weight.shape[:2]
-    overhead = _READ_AGAIN if layer.pointwise else _BUILT_AGAIN
+    row_bytes = places.row_bytes(target)
+    vectors = row_bytes / (4 * target.lanes)
+    # What every part repeats: the input read once more, or its windows built once more.
+    repeated = (_READ_CYCLES if places.program is None else _BUILD_CYCLES) * places.touched / source.lanes
+    work = max(1, np.count_nonzero(layer.weight)) / (per_group * layer.groups) * vectors * product_cycles
     least = max(1, round(rows * row_bytes / (_CHUNK_SHARE * isa.l2_bytes)))
-    chunks = balanced_chunks(tasks, isa.tasks, rows, overhead, least)
+    chunks = balanced_chunks(source.batch * places.panels, isa.tasks, rows, repeated / work, least)
     if layer.groups > 1:
         return max(chunks, layer.groups) if per_group > block else chunks
     return max(1, min(chunks, rows // 8))

@@ -40,8 +40,8 @@ class CompileContext:
         Kernels that the module calls, by symbol.
     weights : list of numpy.ndarray or None
         Large constants, which LiftConstants moves here; None keeps them in the library.
-    threads : int
-        Threads that the model is expected to run on; it runs on any number.
+    thread_counts : tuple of int
+        Numbers of threads that the model is planned for; it runs on any number.
     stripes : dict of str to Stripes
         How calls can run in parts, by what they are marked with (:func:`.calls.call_of`).
     """
@@ -51,7 +51,7 @@ class CompileContext:
     plan: Plan
     kernels: dict[str, Kernel] = field(default_factory=dict)
     weights: list[np.ndarray] | None = None
-    threads: int = 1
+    thread_counts: tuple[int, ...] = (1,)
     stripes: dict[str, Stripes] = field(default_factory=dict)
 
     def use(self, kernel: Kernel) -> str:

@@ -19,6 +19,7 @@ from .fast_math import FastMath
 from .fuse_layers import FuseLayers
 from .lift_constants import LiftConstants
 from .number_calls import NumberCalls
+from .plan_memory import PlanMemory
 from .reuse_argument import ReuseArgument
 from .schedule_cpu import ScheduleCPU
 
@@ -74,7 +75,7 @@ def phases(context: CompileContext) -> list[Phase]:
                 RunDepthFirst(context),
                 ReuseArgument(context),
                 AllocateEmptyConstants(),
-                relax.transform.StaticPlanBlockMemory(),
+                PlanMemory(context),
                 relax.transform.LowerAllocTensor(),
                 relax.transform.KillAfterLastUse(),
                 relax.transform.LowerRuntimeBuiltin(),

@@ -56,7 +56,7 @@ def test_images_beyond_the_cache_run_one_by_one():
 
 def test_each_thread_gets_an_image():
     context = context_for(WIDEST)
-    context.threads = 2
+    context.thread_counts = (2,)
     (part,) = parts(rewritten(module([(8, 64, 28, 28)], convolutions), FuseLayers(), SplitBatch(context)))
     assert int(part.params[0].ty.shape[0]) == 2
 

@@ -57,8 +57,5 @@ def test_nothing_to_run():
 def test_sizes_divide_the_batch():
     assert group_sizes(6) == [1, 2, 3, 6]
     assert group_sizes(7) == [1, 7]
-    # No more than 64 groups; with several threads as many items for each.
+    # No more than 64 groups.
     assert group_sizes(256)[0] == 4
-    assert group_sizes(16, threads=4) == [4, 8, 16]
-    assert group_sizes(16, threads=3) == [16]
-    assert group_sizes(4, threads=64) == [4]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import prod
+from math import gcd, prod
 
 import numpy as np
 from tvm import relax
@@ -27,6 +27,12 @@ _CALL_CYCLES = 3000
 _CACHE_BYTES = 16
 # Cycles an element takes to its place in the batch's tensor, and those out of columns before and into them after.
 _COPY_CYCLES, _COLUMNS_CYCLES = 1.0, 2.0
+# Bytes of a core's share of the last-level cache, and how much longer what does not fit there takes to read and write.
+_SHARED_CACHE = 16 << 20
+_MEMORY_LOSS = 2.0
+# What a layer loses for each further thread that works on the same item: lines that another core wrote, panels that the
+# threads cannot share evenly. Two threads take 7 to 12 % longer for items one by one than for two at a time.
+_SHARED_ITEM = 0.08
 # Bytes of a nonzero with its offset.
 _NONZERO_BYTES = 6
 
@@ -34,8 +40,9 @@ _NONZERO_BYTES = 6
 class GroupCosts:
     """Cycles of operators and of tensors that cross from one size of groups to another.
 
-    Three things depend on the size: how well the lanes are filled; whether activations are still in the second-level
-    cache when the next operator reads them; how often weights are read again.
+    Four things depend on the size: how well the lanes are filled; whether activations are still in the second-level
+    cache when the next operator reads them; how often weights are read again; whether threads have items of their own.
+    All cycles are those of all cores together, the mean of what they take on each number of threads.
 
     Parameters
     ----------
@@ -45,40 +52,52 @@ class GroupCosts:
         Items.
     weight_bytes : int
         Bytes of all weights of the network: those that fit the cache stay there from group to group.
-    threads : int
-        Threads that share each operator, in equal parts. All cycles are those of one of them.
+    thread_counts : sequence of int
+        Numbers of threads that the network may run on.
     """
 
-    def __init__(self, isa: Isa, batch: int, weight_bytes: int, threads: int = 1):
+    def __init__(self, isa: Isa, batch: int, weight_bytes: int, thread_counts: Sequence[int] = (1,)):
         self.isa = isa
         self.batch = batch
-        self.threads = threads
+        self.thread_counts = thread_counts
         self._reload = self._missing(weight_bytes)
         self._layers: dict[relax.Call, tuple[Convolution, int]] = {}
         self._panels: dict[tuple[relax.Call, Geometry | None, Geometry | None], float] = {}
 
     def call(self, call: relax.Call, roles: Roles, group: int) -> float:
         """Cycles of a call for the whole batch, by groups of `group` items."""
-        runs = self.batch // group
         tensors = [a for role, a in zip(roles, call.args, strict=True) if role is Role.ITEMS]
-        moved = sum(_bytes(tensor) for tensor in [*tensors, call]) / self.threads
-        cycles = _CALL_CYCLES * runs + moved * self._missing(moved / runs) / MEMORY_BYTES
-        if str(getattr(call.op, "name", "")) not in (CONV2D, LINEAR):
+        moved = sum(_bytes(tensor) for tensor in [*tensors, call])
+        is_layer = str(getattr(call.op, "name", "")) in (CONV2D, LINEAR)
+        layer = self._layer(call, group) if is_layer else None
+        return float(np.mean([self._on_threads(moved, layer, group, count) for count in self.thread_counts]))
+
+    def _on_threads(self, moved: int, layer: tuple[float, int] | None, group: int, threads: int) -> float:
+        """Cycles of all cores for a call that moves so many bytes, in equal parts."""
+        runs = self.batch // group
+        cycles = _CALL_CYCLES * runs * threads + moved * self._reading(moved / runs, threads)
+        if layer is None:
             return cycles + moved / _CACHE_BYTES
-        work, weights = self._layer(call, group)
+        work, weights = layer
+        work *= 1 + _SHARED_ITEM * (threads // gcd(threads, group) - 1)
         # A layer's weights that do not fit the cache come from memory for every panel, in any order.
         reload = self._reload * (1 - self._missing(weights))
         # Every thread reads all of them.
-        return cycles + runs * (work / self.threads + weights * reload / MEMORY_BYTES)
+        return cycles + runs * (work + threads * weights * reload / MEMORY_BYTES)
 
     def whole(self, expression: relax.Expr) -> float:
         """Cycles of an operator that runs once: the same in every plan, so it matters only for shares."""
-        return _CALL_CYCLES + _bytes(expression) / _CACHE_BYTES / self.threads
+        return _CALL_CYCLES * float(np.mean(self.thread_counts)) + _bytes(expression) / _CACHE_BYTES
 
     def crossing(self, variables: Sequence[relax.Var], is_result: bool) -> float:
         """Cycles to put the groups of tensors together: results of the network, or what other operators read."""
         cycles = _COPY_CYCLES + (0.0 if is_result else _COLUMNS_CYCLES)
-        return sum(_bytes(variable) for variable in variables) / 4 * cycles / self.threads
+        return sum(_bytes(variable) for variable in variables) / 4 * cycles
+
+    def _reading(self, size: float, threads: int) -> float:
+        """Cycles for a byte of an operator's tensors beside what arithmetic hides, where they have so many bytes."""
+        from_memory = float(np.clip(size / _SHARED_CACHE - 0.5, 0, 1))
+        return self._missing(size / threads) * (1 + (_MEMORY_LOSS - 1) * from_memory) / MEMORY_BYTES
 
     def _missing(self, size: float) -> float:
         """Share of so many bytes that is not in the second-level cache any more when it is read again."""

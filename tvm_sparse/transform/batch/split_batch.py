@@ -130,8 +130,8 @@ class _Split:
             for argument in getattr(operator.value, "args", [])
             if (array := constant(argument)) is not None and array.dtype == np.float32
         )
-        costs = GroupCosts(context.isa, self.batch, weights, context.threads)
-        sizes = group_sizes(self.batch, context.threads) if group is None else [group, self.batch]
+        costs = GroupCosts(context.isa, self.batch, weights, context.thread_counts)
+        sizes = group_sizes(self.batch) if group is None else [group, self.batch]
         table: list[list[float | None]] = []
         for operator in self.operators:
             if operator.roles is None:

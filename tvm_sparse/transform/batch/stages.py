@@ -28,14 +28,10 @@ class Stage:
     group: int
 
 
-def group_sizes(batch: int, threads: int = 1) -> list[int]:
-    """Sizes of groups that a batch may be split into, ascending; the last is the batch.
-
-    Threads take equal, contiguous parts of a layer's work, so groups have as many items for each thread: its part is
-    the same items in all layers, and they stay in its core's cache.
-    """
+def group_sizes(batch: int) -> list[int]:
+    """Sizes of groups that a batch may be split into, ascending; the last is the batch."""
     divisors = [g for g in range(1, batch + 1) if batch % g == 0]
-    return [g for g in divisors if g == batch or (g * _MAX_RUNS >= batch and g % threads == 0)]
+    return [g for g in divisors if g == batch or g * _MAX_RUNS >= batch]
 
 
 def choose_stages(
