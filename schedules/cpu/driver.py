@@ -59,6 +59,8 @@ class Block:
     base: object  # origin of the tile and block in `source`
     output: object  # origin of the tile in the output
     pitch: object  # elements between columns of the tile in `source`
+    tile: object  # number of the tile
+    sums: Flat | None  # the task's buffer for sums
 
 
 def emit_tasks(
@@ -69,6 +71,7 @@ def emit_tasks(
     tile: tuple[int, int],
     rows: Callable[[Block], None],
     fill: float = 0.0,
+    sums: int = 0,
 ) -> None:
     """Emit the loops over tasks, blocks and tiles.
 
@@ -88,6 +91,8 @@ def emit_tasks(
         Emits the work of one block on one tile.
     fill : float
         Value of pixels outside of the image.
+    sums : int
+        Elements of a buffer that keeps what `rows` stores there from block to block.
     """
     lanes = isa.lanes
     with T.parallel(0, table.scalar("tasks")) as task:
@@ -105,6 +110,7 @@ def emit_tasks(
         tiles = T.bind(table.at("tile_pointers", stripe + 1) - first_tile)
         if halo:
             window = Flat(T.alloc_buffer((BUFFER_ELEMENTS,), "float32", scope="global"), lanes)
+        kept = Flat(T.alloc_buffer((sums,), "float32", scope="global"), lanes) if sums else None
         with T.serial(0, blocks) as step:
             index = T.bind(first_block + step)
             channel = T.bind(table.at("block", index * 4))
@@ -123,6 +129,8 @@ def emit_tasks(
                         base=start if halo else T.bind(origin + start),
                         output=T.bind(output_base + table.at("tile_output", first_tile + number)),
                         pitch=T.bind(table.scalar("pitch")),
+                        tile=T.bind(first_tile + number),
+                        sums=kept,
                     )
                 )
 

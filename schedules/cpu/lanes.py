@@ -88,6 +88,23 @@ def spread(isa: Isa, quad, index):
     return intrinsic(name, quad, index, dtype=f"float32x{isa.lanes}")
 
 
+def transpose(vectors: list) -> list:
+    """Transpose as many vectors as they have lanes: lane j of vector i becomes lane i of vector j."""
+    count = len(vectors)
+    out = list(vectors)
+    step = 1
+    while step < count:
+        # Blocks of `step` lanes change places between vectors that are `step` apart.
+        low = [lane if not lane & step else count + lane - step for lane in range(count)]
+        high = [lane + step if not lane & step else count + lane for lane in range(count)]
+        for i in range(count):
+            if not i & step:
+                pair = [out[i], out[i + step]]
+                out[i], out[i + step] = T.bind(T.Shuffle(pair, low)), T.bind(T.Shuffle(pair, high))
+        step *= 2
+    return out
+
+
 def _dynamic_lane(vector, index, lanes: int):
     """Lane of a vector at a run-time position, as a chain of selects."""
     value = T.Shuffle([vector], [0])

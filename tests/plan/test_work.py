@@ -13,6 +13,7 @@ from tvm_sparse.layout.table import TableValues
 from tvm_sparse.plan.layer import Convolution, PackedLayer
 from tvm_sparse.plan.pack_blocks import pack_blocks
 from tvm_sparse.plan.pack_columns import pack_dense, pack_sparse
+from tvm_sparse.plan.pack_pixels import pack_pixels
 from tvm_sparse.plan.pack_rows import pack_rows
 from tvm_sparse.plan.work import count_work
 from tvm_sparse.schedules.cpu import sparse_columns
@@ -73,6 +74,24 @@ def test_dense_panel():
     assert work.macs == work.lane_macs == 60 * 112
     # Two strips of six rows, in two pieces of the panel: each reads the weights again.
     assert work.loaded == 10 * (7 + 2 * 6) * 64
+
+
+def test_pixels_that_leave_lanes_of_columns_empty():
+    image = Geometry(2, 1, 50, 16, (1, 16), (1, 4))
+    convolution = layer(96, 5, 480)
+    packed = pack_pixels(convolution, image, image, AVX512)
+    weights, groups = packed.arrays[0].nbytes, 2 * 8
+    work = count_work(convolution, packed, AVX512, image, image)
+    # 50 pixels are eight groups of seven.
+    assert work.macs == 480 * 100 and work.lane_macs == 480 * groups * 7
+    assert work.utilisation == pytest.approx(100 / 112, abs=1e-4)
+    # Two strips of three vectors: each group reads their weights, and seven inputs for each weight of a row; sums are
+    # stored once.
+    sums = groups * 7 * 96 * 4
+    assert work.loaded == groups * (weights + 4 * 7 * 5 * 2) + sums
+    # Two chunks, for the cores, read the input.
+    assert work.l2_read == 2 * (2 * 5 * 4 * 64) + groups * weights + sums
+    assert work.l2_written == 2 * 96 * 4 * 64 + sums
 
 
 def test_blocks_of_four_rows():

@@ -15,6 +15,7 @@ from tvm_sparse.sparsity.formats.blocks import count_blocks
 from .layer import Convolution
 from .pack_blocks import BLOCK_SHARE, block_part, block_rows
 from .pack_columns import SPARSE_BLOCK_SHARE
+from .pack_pixels import computed_pixels, suits_pixels
 from .pack_rows import MEMORY_BYTES, sparse_rows_cycles
 from .places import part_size
 from .plan import BLOCK_SHAPES, DEPTHWISE, Plan
@@ -173,7 +174,8 @@ def dense_cycles(layer: Convolution, source: Geometry | None, target: Geometry |
     """Estimated cycles of the dense kernel, per panel (or plain row)."""
     if target is None or source is None:
         return layer.weight.nbytes / MEMORY_BYTES
-    return layer.weight.size * target.vectors / 2 * _DENSE_LOSS + window_cycles(layer, source, target)
+    vectors = computed_pixels(target, isa) / isa.lanes if suits_pixels(layer, target, isa) else target.vectors
+    return layer.weight.size * vectors / 2 * _DENSE_LOSS + window_cycles(layer, source, target)
 
 
 def sparse_cycles(layer: Convolution, source: Geometry | None, target: Geometry | None, isa: Isa) -> float:

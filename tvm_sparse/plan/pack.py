@@ -10,6 +10,7 @@ from .layer import Convolution, PackedLayer
 from .pack_blocks import pack_blocks
 from .pack_columns import pack_dense, pack_sparse
 from .pack_depthwise import pack_depthwise
+from .pack_pixels import pack_pixels, suits_pixels
 
 
 def pack_layer(format_: str, layer: Convolution, source: Geometry, target: Geometry, isa: Isa) -> PackedLayer:
@@ -29,5 +30,7 @@ def pack_layer(format_: str, layer: Convolution, source: Geometry, target: Geome
     kind, _, shape = format_.partition(" ")
     if kind == "block":
         return pack_blocks(layer, source, target, isa, parse_shape(shape))
+    if kind == "dense" and suits_pixels(layer, target, isa):
+        return pack_pixels(layer, source, target, isa)
     packers = {"dense": pack_dense, "unstructured": pack_sparse, "depthwise": pack_depthwise}
     return packers[kind](layer, source, target, isa)

@@ -14,7 +14,14 @@ import numpy as np
 
 from tvm_sparse.layout.geometry import Geometry
 from tvm_sparse.layout.table import TableValues
-from tvm_sparse.schedules.cpu import bitmask_rows, block_columns, dense_columns, linear_rows, sparse_columns
+from tvm_sparse.schedules.cpu import (
+    bitmask_rows,
+    block_columns,
+    dense_columns,
+    dense_pixels,
+    linear_rows,
+    sparse_columns,
+)
 from tvm_sparse.schedules.cpu.isa import Isa
 from tvm_sparse.schedules.cpu.lanes import can_spread
 from tvm_sparse.schedules.cpu.tile import pieces, row_sizes
@@ -101,6 +108,7 @@ class _Frame:
     input_bytes: int  # that all blocks of all passes read
     window_bytes: int  # that all blocks build
     sums_bytes: int  # of the partial sums that later blocks read and write again
+    blocks: int  # K-blocks of a pass
 
     @staticmethod
     def of(kernel: object, fields: tuple[str, ...], array: np.ndarray, isa: Isa) -> _Frame:
@@ -114,6 +122,7 @@ class _Frame:
         channels = int(blocks[:, 1].sum())
         window_bytes = passes * channels * 4 * table.scalar("buffer_channel") if kernel.halo else 0  # type: ignore
         later = int((blocks[:, 2] == 0).sum())
+        per_pass = len(blocks) // chunks
         return _Frame(
             passes=passes,
             tiles=tiles,
@@ -121,6 +130,7 @@ class _Frame:
             lane_bytes=lane_bytes,
             input_bytes=window_bytes or tiles * channels * vectors * lane_bytes,
             window_bytes=window_bytes,
+            blocks=per_pass,
             sums_bytes=later * table.scalar("channels_out") // chunks * tiles * vectors * lane_bytes,
         )
 
@@ -147,6 +157,30 @@ def _count_dense(layer: Convolution, packed: PackedLayer, isa: Isa, target: Geom
     inner = round(steps * (frame.vectors + rows * parts) * frame.lane_bytes)
     weights = packed.arrays[0].nbytes
     return _in_columns(layer, frame, isa, target, layer.weight.size, inner, weights, frame.passes * parts)
+
+
+def _count_pixels(layer: Convolution, packed: PackedLayer, isa: Isa, target: Geometry, _nonzeros: int) -> _Kernel:
+    table = TableValues(dense_pixels.FIELDS, packed.arrays[-1])
+    frame = _Frame.of(packed.kernel, dense_pixels.FIELDS, packed.arrays[-1], isa)
+    pixels, strip = dense_pixels.pixel_tile(isa)
+    groups = target.batch * int(table.array("pixel_groups", frame.tiles // target.batch).sum())
+    outputs, inputs = layer.weight.shape[0], layer.weight[0].size
+    # Every group of pixels reads the weights of every strip, and an input of its own for each.
+    strips = -(-outputs // (strip * isa.lanes))
+    blocks = frame.blocks
+    sums = groups * pixels * 4 * outputs * blocks
+    output = 4 * prod(target.shape(outputs))
+    weights = packed.arrays[0].nbytes
+    extra = output if layer.residual else 0
+    return _Kernel(
+        lane_macs=groups * pixels * layer.weight.size,
+        utilisation=target.batch * target.pixels / max(1, groups * pixels),
+        loaded=groups * (weights + 4 * pixels * inputs * strips) + sums + extra + frame.window_bytes,
+        l2_read=frame.input_bytes + groups * weights + sums + extra,
+        l2_written=output + sums,
+        weight_bytes=weights,
+        weight_passes=frame.passes,
+    )
 
 
 def _count_blocks(layer: Convolution, packed: PackedLayer, isa: Isa, target: Geometry, _nonzeros: int) -> _Kernel:
@@ -194,6 +228,7 @@ def _count_once(
 _COUNT: dict[type, Callable[[Convolution, PackedLayer, Isa, Geometry, int], _Kernel]] = {
     sparse_columns.SparseColumns: _count_sparse,
     dense_columns.DenseColumnsKernel: _count_dense,
+    dense_pixels.DensePixels: _count_pixels,
     block_columns.BlockColumnsKernel: _count_blocks,
 }
 
