@@ -13,9 +13,13 @@ from tvm.script.ir_builder import tirx as T
 from .column_layer import ColumnLayer
 from .driver import DRIVER_FIELDS, HALO_FIELDS, Block, emit_tasks
 from .epilogue import emit_activation
-from .ir import Flat, TableReader, as_long, broadcast
+from .ir import Flat, TableReader, as_long, broadcast, prefetch
 from .isa import Isa
 from .tile import multiply_tile, pieces, row_sizes
+
+# Elements of weights that are fetched ahead. They stream from memory once for every panel, and a core's own prefetchers
+# stop at the end of a page.
+_AHEAD = 2048
 
 FIELDS = (*DRIVER_FIELDS, *HALO_FIELDS, "strip", "strip_pointers", "depth")
 
@@ -71,6 +75,7 @@ class DenseColumnsKernel(ColumnLayer):
                 shift = origin + r * lanes if column == 0 else origin + (pitch * column + r * lanes)
                 vectors.append(block.source.load_vector(shift))
             at = T.bind(first + as_long(k * size))
+            prefetch(values, at + _AHEAD)
             return vectors, [values[at + i] for i in range(size)]
 
         accumulators = multiply_tile(starts, width, lanes, depth, step)

@@ -23,9 +23,9 @@ from .ir import Flat, TableReader, as_long, broadcast, load_bits, prefetch, regi
 from .isa import Isa
 from .lanes import can_spread, load_quad, spread
 
-# Vectors that one body computes of a panel read in place. More share a weight's broadcast, but a K-block then has fewer
-# channels, and its partial sums cost as much again; three to five are equally fast (AVX-512), seven lose a tenth.
-_PART = 5
+# Most vectors that one body computes of a panel read in place. More share a weight's broadcast, but a K-block then has
+# fewer channels, and its partial sums cost as much again. With many registers wide panels are best cut in two.
+_PART, _HALF = 5, 7
 # Accumulators of a bundle, where the registers allow: two multiply-adds a cycle wait four cycles for their sums.
 _SUMS = 16
 
@@ -46,15 +46,16 @@ class SparseColumns(ColumnLayer):
 
     family = "sparse_columns"
 
-    def parts(self) -> list[int]:
+    def parts(self, isa: Isa) -> list[int]:
         """Vectors of each part of the tile: windows are read whole, panels in place in parts of about one size."""
         vectors = self.tile[0] * self.tile[1]
-        count = 1 if self.halo else -(-vectors // _PART)
+        most = _HALF if vectors > _HALF and isa.registers >= 32 else _PART
+        count = 1 if self.halo else -(-vectors // most)
         return [(vectors + i) // count for i in reversed(range(count))]
 
     def bundle(self, isa: Isa) -> int:
         """Rows that a body computes at once."""
-        return max(1, min(4, (_SUMS if isa.registers >= 32 else isa.registers - 6) // max(self.parts())))
+        return max(1, min(4, (_SUMS if isa.registers >= 32 else isa.registers - 6) // max(self.parts(isa))))
 
     @property
     def shared_argument(self) -> int | None:
@@ -67,7 +68,7 @@ class SparseColumns(ColumnLayer):
         table = TableReader(table_buffer, FIELDS)
 
         size = self.bundle(isa)
-        parts = self.parts()
+        parts = self.parts(isa)
 
         def rows(block: Block) -> None:
             spread_weights = can_spread(isa, parts[0] * size)

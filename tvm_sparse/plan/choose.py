@@ -184,7 +184,7 @@ def sparse_cycles(layer: Convolution, source: Geometry | None, target: Geometry 
     if target is None or source is None:
         return sparse_rows_cycles(nonzeros, *layer.weight.shape[:2], isa)
     windows = window_cycles(layer, source, target)
-    parts = SparseColumns(target.tile, windows > 0).parts()
+    parts = SparseColumns(target.tile, windows > 0).parts(isa)
     # A K-block fills most of the first-level cache; a window has more vectors than the tile.
     channels = layer.weight.shape[1] * layer.groups
     touched = channels * 4 * max(parts) * isa.lanes * (1.5 if max(layer.window.kernel) > 1 else 1.0)

@@ -54,7 +54,7 @@ def pack_sparse(layer: Convolution, source: Geometry, target: Geometry, isa: Isa
         in_place and not layer.residual,
     )  # fmt: skip
     ideal = int((STENCIL_SHARE if layer.depthwise else SPARSE_BLOCK_SHARE) * isa.l1_bytes)
-    touched = places.touched if kernel.halo else max(kernel.parts()) * source.lanes
+    touched = places.touched if kernel.halo else max(kernel.parts(isa)) * source.lanes
     block = even_block(per_group * layer.groups, ideal // (4 * touched), limit)
     if layer.groups > 1:
         block = min(limit, max(per_group, block // per_group * per_group))
