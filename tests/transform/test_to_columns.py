@@ -197,6 +197,16 @@ def test_attention_reads_a_range_of_channels_in_place():
     check_results(before)
 
 
+def test_readers_of_another_geometry_share_a_relayout():
+    def body(x):
+        y = relax.BlockBuilder.current().emit(NN.conv2d(x, constant(random(16, 16, 1, 1))))
+        halves = [NN.conv2d(y, constant(random(16, 1, 3, 3, seed=i)), 2, [0, 0, 1, 1], groups=16) for i in range(2)]
+        return OP.concat(halves, axis=1)
+
+    found = steps(*lowered([(1, 16, 28, 28)], body, isa_name="avx512"))
+    assert found.count("MoveColumns") == 1 and found.count("DepthwiseColumns") == 2
+
+
 def test_another_reader_copies_the_range_once():
     def body(x):
         emit = relax.BlockBuilder.current().emit

@@ -15,6 +15,7 @@ from .merge_views import MergeViews
 from .narrow_to_slices import NarrowToSlices
 from .recognize_activations import RecognizeActivations
 from .recognize_norms import RecognizeNorms
+from .resize_after_pointwise import ResizeAfterPointwise
 from .simplify import Simplify
 
 __all__ = ["canonicalize_passes"]
@@ -47,5 +48,7 @@ def canonicalize_passes() -> list[tvm.transform.Pass]:
         FoldBatchNorm(),
         Conv1dToConv2d(),
         FoldPadding(),
+        # Behind a convolution with everything that belongs to it.
+        ResizeAfterPointwise(),
         FoldConstants(),
     ]

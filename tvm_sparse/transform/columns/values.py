@@ -85,6 +85,7 @@ class Emitter:
         self.builder = builder
         self.context = context
         self._copies: dict[tuple[relax.Expr, int, int], relax.Var] = {}
+        self._moved: dict[tuple[relax.Expr, Geometry], relax.Expr] = {}
 
     @property
     def lanes(self) -> int:
@@ -207,10 +208,16 @@ class Emitter:
         return Columns(out, geometry, count, shape, columns.tokens)
 
     def with_geometry(self, columns: Columns, geometry: Geometry) -> Columns:
-        """Relayout a tensor to another geometry of the same images (no-op where it is there already)."""
+        """Relayout a tensor to another geometry of the same images, once for all readers (no-op where it is there)."""
         columns = self.whole(columns)
         if columns.geometry == geometry:
             return columns
+        key = (columns.value, geometry)
+        if key not in self._moved:
+            self._moved[key] = self._relayout(columns, geometry).value
+        return replace(columns, value=self._moved[key], geometry=geometry)
+
+    def _relayout(self, columns: Columns, geometry: Geometry) -> Columns:
         source = columns.geometry
         if (source.batch, source.pixels) != (geometry.batch, geometry.pixels):
             # Tokens cut into sequences in another way: through the plain tensor.
