@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -147,7 +148,7 @@ class Tensor:
 
 @dataclass
 class Storage:
-    """A storage and the tensors that are there one after the other."""
+    """A storage and the tensors that are there one after the other, in that order."""
 
     size: int
     scope: str
@@ -155,12 +156,22 @@ class Storage:
 
     def is_free_for(self, tensor: Tensor) -> bool:
         """Whether a tensor fits, between the others."""
+        at = self._place(tensor)
+        before, after = self.tensors[max(at - 1, 0) : at], self.tensors[at : at + 1]
         fits = tensor.size <= self.size and tensor.scope == self.scope
-        return fits and all(t.last < tensor.first or t.first > tensor.last for t in self.tensors)
+        return fits and all(t.last < tensor.first for t in before) and all(t.first > tensor.last for t in after)
 
-    def left_at(self, index: int) -> int:
-        """Number of the binding that used the storage last before another one; -1 if none did."""
-        return max((t.last for t in self.tensors if t.last < index), default=-1)
+    def idle_since(self, tensor: Tensor) -> int:
+        """Number of the binding that used the storage last before a tensor does; -1 if none did."""
+        at = self._place(tensor)
+        return self.tensors[at - 1].last if at else -1
+
+    def add(self, tensor: Tensor) -> None:
+        """Place a tensor for which it is free."""
+        self.tensors.insert(self._place(tensor), tensor)
+
+    def _place(self, tensor: Tensor) -> int:
+        return bisect_left(self.tensors, tensor.first, key=lambda t: t.first)
 
 
 def share_storage(tensors: Sequence[Tensor]) -> list[Storage]:
@@ -180,11 +191,11 @@ def share_storage(tensors: Sequence[Tensor]) -> list[Storage]:
     for tensor in sorted(tensors, key=lambda t: (-t.size, t.first)):
         free = [storage for storage in storages if storage.is_free_for(tensor)]
         if free:
-            best = min(free, key=lambda s: (s.size, -s.left_at(tensor.first)))
+            best = min(free, key=lambda s: (s.size, -s.idle_since(tensor)))
         else:
             best = Storage(tensor.size, tensor.scope)
             storages.append(best)
-        best.tensors.append(tensor)
+        best.add(tensor)
     return storages
 
 
