@@ -1,7 +1,8 @@
 """Depth-wise convolutions over columns, input-stationary: every vector is read once and used for all of its taps.
 
-The window of a tile is the tile's own panel with a ring around it. Vectors of the ring come from other panels, their
-lanes moved by one permute where they cross subimages; no buffer is filled. With a stride all vectors come that way.
+The window of a tile is the tile's own panel (with a stride: the pixels of its own subimages) with a ring around it.
+Vectors of the ring come from other panels, their lanes moved by one permute where they cross subimages; no buffer is
+filled.
 With 32 registers the accumulators of a tile, the weights of 3x3 taps and the vectors at hand stay in registers, so the
 multiply-adds do not wait for loads.
 """
@@ -27,9 +28,9 @@ FIELDS = (
     "input_image",  # elements between images
     "output_image",
     "input_channel",  # elements between channels
-    "own",  # per panel: its first element in the image that is read; used where its own vectors are
+    "own",  # per panel: its first element in the image that is read; used where its own vectors are, without a stride
     "output",  # per panel: its first element in the image that is written
-    "ring",  # per panel and vector of the ring: element of its source, lane index
+    "ring",  # per panel and vector that is not simply the panel's: element of its source, lane index
     "lanes",
 )
 
@@ -51,8 +52,8 @@ class DepthwiseColumns:
     activation : str
         Kind of the epilogue's activation.
     own : bool
-        Whether the panel's own vectors are read as they are: without a stride, where the image fills its subimages, so
-        that they hold no pixels outside of it.
+        Whether the vectors of the panel's own subimages are read as they are: where the image fills them, so that they
+        hold no pixels outside of it, and with a stride those that are read have the same lanes as those written.
     """
 
     tile: tuple[int, int]
@@ -65,12 +66,16 @@ class DepthwiseColumns:
     def symbol(self, isa: Isa) -> str:
         """Name of the compiled function."""
         (rows, columns), (kh, kw), (sy, sx), (top, left) = self.tile, self.kernel, self.stride, self.origin
-        shape = f"{rows}x{columns}_k{kh}x{kw}_" + (f"p{top}x{left}" if self.own else f"s{sy}x{sx}")
+        shape = f"{rows}x{columns}_k{kh}x{kw}"
+        if self.stride != (1, 1) or not self.own:
+            shape += f"_s{sy}x{sx}"
+        if self.own:
+            shape += f"_p{top}x{left}"
         return f"tvm_sparse_depthwise_columns_{shape}_{self.activation}_{isa.name}"
 
     def ring(self) -> list[tuple[int, int]]:
         """Rows and columns of the window's vectors that the table gives, in its order."""
-        return [place for place in self._window() if not self._is_own(*place)]
+        return [place for place in self._window() if not (self._is_own(*place) and self.stride == (1, 1))]
 
     def build(self, isa: Isa) -> PrimFunc:
         """Build the kernel: ``(x, values, numbers, table, y)``; values are ``[M][taps]``."""
@@ -97,7 +102,8 @@ class DepthwiseColumns:
         return uses
 
     def _is_own(self, gy: int, gx: int) -> bool:
-        return self.own and 0 <= gy - self.origin[0] < self.tile[0] and 0 <= gx - self.origin[1] < self.tile[1]
+        height, width = (t * s for t, s in zip(self.tile, self.stride, strict=True))
+        return self.own and 0 <= gy - self.origin[0] < height and 0 <= gx - self.origin[1] < width
 
     def _body(self, isa: Isa, x: Flat, values: Flat, numbers: Flat, table_buffer: Flat, y: Flat) -> None:
         table = TableReader(table_buffer, FIELDS)
@@ -108,7 +114,8 @@ class DepthwiseColumns:
             panel = T.bind(T.truncmod(place, table.scalar("panels")))
             number = T.bind(T.truncdiv(place, table.scalar("panels")))
             image = T.bind(as_long(number * table.scalar("input_image")))
-            own = T.bind(image + as_long(table.at("own", panel))) if self.own else image
+            in_place = self.own and self.stride == (1, 1)
+            own = T.bind(image + as_long(table.at("own", panel))) if in_place else image
             output = T.bind(as_long(number * table.scalar("output_image") + table.at("output", panel)))
             first = T.bind(table.at("chunk", chunk))
             count = T.bind(table.at("chunk", chunk + 1) - first)
@@ -136,13 +143,14 @@ class DepthwiseColumns:
         weights = [T.bind(broadcast(values[first + t], lanes)) for t in range(kh * kw)]
         outside = constant(0.0, lanes)
         for gy, gx in self._window():
-            if self._is_own(gy, gx):
+            if (gy, gx) not in moved:
                 number = (gx - self.origin[1]) * rows + gy - self.origin[0]
                 vector = T.bind(x.load_vector(mine + number * lanes))
             else:
                 source, index = moved[gy, gx]
-                lane_index = table.vector("lanes", index)
-                vector = T.bind(merge_lanes(isa, outside, lane_index, x.load_vector(source + shift)))
+                vector = T.bind(x.load_vector(source + shift))
+                if not self._is_own(gy, gx):
+                    vector = T.bind(merge_lanes(isa, outside, table.vector("lanes", index), vector))
             for s, tap in self._uses(gy, gx):
                 accumulators[s].set(accumulators[s].value + weights[tap] * vector)
         channels = table.scalar("channels")

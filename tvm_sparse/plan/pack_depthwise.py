@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tvm_sparse.layout.geometry import Geometry
+from tvm_sparse.layout.halo import Window
 from tvm_sparse.layout.ring import ring_of_panels
 from tvm_sparse.layout.table import pack_table
 from tvm_sparse.schedules.cpu import depthwise_columns
@@ -50,11 +51,7 @@ def _pack_stationary(
         return None
     if layer.weight.shape[0] != channels:
         return None
-    filled = (source.height, source.width) == (
-        source.sub_height * source.grid[0],
-        source.sub_width * source.grid[1],
-    )
-    own = window.stride == (1, 1) and source == target and filled
+    own = _has_own_vectors(source, target, window)
     kernel = depthwise_columns.DepthwiseColumns(
         target.tile, (kh, kw), window.stride, (top, left), layer.activation.epilogue, own
     )
@@ -79,7 +76,7 @@ def _pack_stationary(
                 "input_image": source.panels * elements_in,
                 "output_image": target.panels * elements_out,
                 "input_channel": source.vectors * source.lanes,
-                "own": part.source[part.stripes] * elements_in if own else np.zeros(0, np.int64),
+                "own": part.source[part.stripes] * elements_in if source == target else np.zeros(0, np.int64),
                 "output": part.target[part.stripes] * elements_out,
                 "ring": ring.sources[part.stripes],
                 "lanes": ring.lanes,
@@ -92,3 +89,14 @@ def _pack_stationary(
     values = np.ascontiguousarray(layer.weight, np.float32).reshape(-1)
     numbers = epilogue_array(layer.bias, layer.activation, layer.slopes)
     return PackedLayer(kernel, (values, numbers, whole), stripes)
+
+
+def _has_own_vectors(source: Geometry, target: Geometry, window: Window) -> bool:
+    """Whether the pixels that a panel's subimages read of their own parts of the input are whole vectors of it."""
+    if window.stride == (1, 1):
+        alike = source == target
+    else:
+        sub = (target.sub_height * window.stride[0], target.sub_width * window.stride[1])
+        alike = source.grid == target.grid and (source.sub_height, source.sub_width) == sub
+    filled = (source.sub_height * source.grid[0], source.sub_width * source.grid[1])
+    return alike and (source.height, source.width) == filled

@@ -30,6 +30,10 @@ CASES = {
     "stride 2": (Case((2, 5, 32, 32), 5, Window((3, 3), (2, 2), padding=(1, 1, 1, 1)), 5), (2, 2), (4, 4)),
     "stride 2, SAME": (Case((1, 5, 32, 16), 5, Window((3, 3), (2, 2), padding=(0, 0, 1, 1)), 5), (4, 1), (4, 4)),
     "stride 2x1": (Case((1, 5, 32, 16), 5, Window((5, 3), (2, 1), padding=(2, 1, 2, 1)), 5), (4, 1), (4, 4)),
+    "stride 2, 5x5": (Case((1, 5, 32, 16), 5, Window((5, 5), (2, 2), padding=(1, 2, 2, 1)), 5), (2, 2), (4, 4)),
+    "stride 2, not filled": (Case((1, 5, 28, 32), 5, Window((3, 3), (2, 2), padding=(1, 1, 1, 1)), 5), (4, 2), (4, 4)),
+    "stride 2, few lanes": (Case((1, 5, 28, 28), 5, Window((3, 3), (2, 2), padding=(0, 0, 1, 1)), 5), (2, 1), (7, 2)),
+    "stride 3": (Case((1, 5, 24, 24), 5, Window((2, 2), (3, 3)), 5), (2, 1), (4, 4)),
     "many channels": (Case((1, 131, 8, 8), 131, SAME, 131), (2, 2), (4, 4)),
 }
 
@@ -42,6 +46,14 @@ def test_against_numpy(name, activation):
         pack_depthwise, WIDEST, case, "none", tile=tile, grid=grid, source_tile=tile, activation=activation
     )  # fmt: skip
     assert isinstance(packed.kernel, DepthwiseColumns)
+
+
+def test_own_vectors_of_strides():
+    """Lanes are only moved at the borders of subimages, where the image fills them."""
+    for name, own in (("stride 2", True), ("stride 2, SAME", True), ("stride 2, not filled", False)):
+        case, tile, grid = CASES[name]
+        packed = check(pack_depthwise, WIDEST, case, "none", tile=tile, grid=grid, source_tile=tile)
+        assert packed.kernel.own is own
 
 
 OTHERS = {
