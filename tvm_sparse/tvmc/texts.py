@@ -31,7 +31,7 @@ SPARSITY_THRESHOLD = "layers with a smaller share of zeros stay dense (default: 
 SPARSE_FORMAT = "format of sparse layers (default: auto, the fastest by the cost model)"
 BLOCK_SHAPE = "shape of the blocks of the block format, output channels by input channels (default: auto, any)"
 DUMP_PLAN = "write the plan (format and kernel of each layer, and why) as JSON"
-COMPILE_NUM_THREADS = "threads that the package uses by default (default: decided where it runs)"
+COMPILE_NUM_THREADS = "threads that the package uses, and batches are split for (default: decided where it runs)"
 
 TARGET = (
     "what to compile for: a kind (llvm), a kind with options ('llvm -mcpu=znver4'), inline JSON, or the path "
