@@ -75,7 +75,7 @@ class DepthwiseColumns:
 
     def ring(self) -> list[tuple[int, int]]:
         """Rows and columns of the window's vectors that the table gives, in its order."""
-        return [place for place in self._window() if not (self._is_own(*place) and self.stride == (1, 1))]
+        return [place for place in self._window() if not (self._in_place and self._is_own(*place))]
 
     def build(self, isa: Isa) -> PrimFunc:
         """Build the kernel: ``(x, values, numbers, table, y)``; values are ``[M][taps]``."""
@@ -101,6 +101,11 @@ class DepthwiseColumns:
                     uses.append((v * rows + r, ky * kw + kx))
         return uses
 
+    @property
+    def _in_place(self) -> bool:
+        """Whether the own vectors are the panel that is written, in its order."""
+        return self.own and self.stride == (1, 1)
+
     def _is_own(self, gy: int, gx: int) -> bool:
         height, width = (t * s for t, s in zip(self.tile, self.stride, strict=True))
         return self.own and 0 <= gy - self.origin[0] < height and 0 <= gx - self.origin[1] < width
@@ -114,8 +119,7 @@ class DepthwiseColumns:
             panel = T.bind(T.truncmod(place, table.scalar("panels")))
             number = T.bind(T.truncdiv(place, table.scalar("panels")))
             image = T.bind(as_long(number * table.scalar("input_image")))
-            in_place = self.own and self.stride == (1, 1)
-            own = T.bind(image + as_long(table.at("own", panel))) if in_place else image
+            own = T.bind(image + as_long(table.at("own", panel))) if self._in_place else image
             output = T.bind(as_long(number * table.scalar("output_image") + table.at("output", panel)))
             first = T.bind(table.at("chunk", chunk))
             count = T.bind(table.at("chunk", chunk + 1) - first)

@@ -16,9 +16,8 @@ from tvm_sparse.build.launcher import launcher_object
 from tvm_sparse.errors import TvmSparseError
 
 STRESS = Path(__file__).with_name("launch_stress.c")
-COMPILER = shutil.which("gcc") or shutil.which("clang")
-
-needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C compiler is installed")
+# Without one nothing can be linked.
+COMPILER = shutil.which("gcc") or shutil.which("clang") or "cc"
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +39,6 @@ def build(path: Path, *options: str) -> Path | None:
     return path if done.returncode == 0 else None
 
 
-@needs_compiler
 @pytest.mark.parametrize(
     ("options", "arguments"),
     [
@@ -60,7 +58,6 @@ def test_every_iteration_runs_once(tmp_path, options, arguments):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@needs_compiler
 def test_compiled_once(cache, monkeypatch):
     path = launcher_object(COMPILER)
     assert path.parent == cache and [path] == list(cache.glob("*.o"))
@@ -69,7 +66,6 @@ def test_compiled_once(cache, monkeypatch):
     assert launcher_object(COMPILER) == path
 
 
-@needs_compiler
 def test_other_options_are_another_object(cache):
     assert launcher_object(COMPILER) != launcher_object(COMPILER, ("-g",))
     assert len(list(cache.glob("*.o"))) == 2
@@ -82,13 +78,11 @@ def test_cross_compiler():
     assert int.from_bytes(machine, "little") == 183
 
 
-@needs_compiler
 def test_errors_say_what_the_compiler_said():
     with pytest.raises(TvmSparseError, match="(?s)cannot compile the launcher.*no-such-option"):
         launcher_object(COMPILER, ("--no-such-option",))
 
 
-@needs_compiler
 def test_no_thread_outlives_the_library(tmp_path):
     """Unloading waits for the workers, whose code goes away."""
     source = tmp_path / "library.c"

@@ -2,7 +2,6 @@
 
 import itertools
 
-import numpy as np
 import pytest
 import tvm
 from hypothesis import given
@@ -177,4 +176,4 @@ def test_scopes_do_not_mix():
 
 
 def test_unused_tensor():
-    assert share_storage([Tensor(relax.Var("t", relax.AnyType()), 64, "global")])[0].size == np.int64(64)
+    assert share_storage([Tensor(relax.Var("t", relax.AnyType()), 64, "global")])[0].size == 64

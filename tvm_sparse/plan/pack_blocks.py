@@ -56,7 +56,9 @@ def pack_blocks(
     width, share = shape[1], 1.0 if shape[0] == 1 else BLOCK_SHARE
     ideal = int(share * isa.l1_bytes) // (4 * places.touched * width)
     block = width * even_block(per_group // width, ideal, limit // width)
-    chunks = count_chunks(layer, source, target, places, block, isa, DENSE_PRODUCT_CYCLES)
+    chunks = count_chunks(
+        layer, source, target, places, block, isa, np.count_nonzero(layer.weight) * DENSE_PRODUCT_CYCLES
+    )
     packed = BlockColumns(shape, places.channel_stride, taps, block, layer.groups, chunks).pack(
         layer.weight.reshape(rows, per_group, -1)
     )

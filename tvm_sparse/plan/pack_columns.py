@@ -58,7 +58,9 @@ def pack_sparse(layer: Convolution, source: Geometry, target: Geometry, isa: Isa
     block = even_block(per_group * layer.groups, ideal // (4 * touched), limit)
     if layer.groups > 1:
         block = min(limit, max(per_group, block // per_group * per_group))
-    chunks = count_chunks(layer, source, target, places, block, isa, SPARSE_PRODUCT_CYCLES)
+    chunks = count_chunks(
+        layer, source, target, places, block, isa, np.count_nonzero(layer.weight) * SPARSE_PRODUCT_CYCLES
+    )
     fmt = UnstructuredColumns(
         places.channel_stride, taps, block, layer.groups, chunks, kernel.bundle(isa)
     )
@@ -126,7 +128,7 @@ def pack_dense(layer: Convolution, source: Geometry, target: Geometry, isa: Isa)
         limit = min(limit, max(1, int(_DENSE_BLOCK_SHARE * isa.l1_bytes) // (4 * places.touched)))
     block = min(per_group, limit)
     block = -(-per_group // -(-per_group // block))
-    chunks = count_chunks(layer, source, target, places, block, isa, DENSE_PRODUCT_CYCLES)
+    chunks = count_chunks(layer, source, target, places, block, isa, layer.weight.size * DENSE_PRODUCT_CYCLES)
     fmt = DenseColumns(
         places.channel_stride, taps, block, row_sizes(isa, places.vectors), layer.groups, chunks
     )
@@ -142,7 +144,7 @@ def pack_dense(layer: Convolution, source: Geometry, target: Geometry, isa: Isa)
 
 
 def count_chunks(
-    layer: Convolution, source: Geometry, target: Geometry, places: Places, block: int, isa: Isa, product_cycles: float
+    layer: Convolution, source: Geometry, target: Geometry, places: Places, block: int, isa: Isa, vector_cycles: float
 ) -> int:
     """Parts of the output channels: work for all cores, sums that stay cached, groups that fit a block.
 
@@ -154,15 +156,15 @@ def count_chunks(
         Where the kernel reads.
     block : int
         Channels of a K-block.
-    product_cycles : float
-        Cycles of a stored weight times a vector.
+    vector_cycles : float
+        Cycles that all stored weights take for each vector of a panel.
     """
     rows, per_group = layer.weight.shape[:2]
     row_bytes = places.row_bytes(target)
-    vectors = row_bytes / (4 * target.lanes)
     # What every part repeats: the input read once more, or its windows built once more.
-    repeated = (_READ_CYCLES if places.program is None else _BUILD_CYCLES) * places.touched / source.lanes
-    work = max(1, np.count_nonzero(layer.weight)) / (per_group * layer.groups) * vectors * product_cycles
+    read = _READ_CYCLES if places.program is None else _BUILD_CYCLES
+    repeated = read * per_group * layer.groups * places.touched / source.lanes
+    work = max(1.0, vector_cycles) * row_bytes / (4 * target.lanes)
     least = max(1, round(rows * row_bytes / (_CHUNK_SHARE * isa.l2_bytes)))
     chunks = balanced_chunks(source.batch * places.panels, isa.tasks, rows, repeated / work, least)
     if layer.groups > 1:

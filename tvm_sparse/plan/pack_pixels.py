@@ -65,7 +65,7 @@ def pack_pixels(layer: Convolution, source: Geometry, target: Geometry, isa: Isa
     block = even_block(channels, ideal, places.channel_limit)
     size = dense_pixels.pixel_tile(isa)[0]
     slots = -(-int(target.used.sum((1, 2)).max()) // size) * size
-    wanted = count_chunks(layer, source, target, places, block, isa, DENSE_PRODUCT_CYCLES)
+    wanted = count_chunks(layer, source, target, places, block, isa, layer.weight.size * DENSE_PRODUCT_CYCLES)
     chunks = _chunks(rows // isa.lanes, wanted, slots, isa)
     # Strips fall to a single vector, so there is none of a single row.
     sizes = (*dense_pixels.strip_sizes(isa), 1)

@@ -13,6 +13,7 @@ from tvm import relax
 from .context import CompileContext
 from .graph import free_variables
 from .ops import static_shape
+from .rewrite import change_functions
 
 # Storage begins at cache lines, and so do the sizes that are compared.
 _LINE = 64
@@ -50,11 +51,7 @@ class PlanMemory:
         tvm.IRModule
             The module.
         """
-        out = mod.clone()
-        for name, function in mod.functions_items():
-            if isinstance(function, relax.Function) and isinstance(function.body, relax.SeqExpr):
-                out.update_func(name, self._plan(mod, function))
-        return out
+        return change_functions(mod, lambda function: self._plan(mod, function))
 
     def _plan(self, mod: tvm.IRModule, function: relax.Function) -> relax.Function:
         bindings = [binding for block in function.body.blocks for binding in block.bindings]

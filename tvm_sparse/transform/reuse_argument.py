@@ -10,6 +10,7 @@ from tvm import relax
 
 from .context import CompileContext, Kernel
 from .graph import free_variables
+from .rewrite import change_functions
 
 
 @tvm.transform.module_pass(opt_level=1, name="ReuseArgument")
@@ -43,11 +44,7 @@ class ReuseArgument:
         tvm.IRModule
             The module.
         """
-        out = mod.clone()
-        for name, function in mod.functions_items():
-            if isinstance(function, relax.Function) and isinstance(function.body, relax.SeqExpr):
-                out.update_func(name, _Reuse(function, self.context.kernels).run())
-        return out
+        return change_functions(mod, lambda function: _Reuse(function, self.context.kernels).run())
 
 
 class _Reuse:

@@ -294,10 +294,17 @@ class Rewriter:
 
 def rewrite_module(module: tvm.IRModule, *rules: Rule) -> tvm.IRModule:
     """Apply rules to every Relax function of a module; the same module if nothing matched."""
+    return change_functions(module, lambda function: Rewriter(function).rewrite(*rules))
+
+
+def change_functions(
+    module: tvm.IRModule, change: Callable[[relax.Function], relax.Function]
+) -> tvm.IRModule:
+    """Replace every Relax function of a module; the same module if none changes."""
     updated: dict[tvm.ir.GlobalVar, relax.Function] = {}
     for name, function in module.functions_items():
         if isinstance(function, relax.Function) and isinstance(function.body, relax.SeqExpr):
-            new = Rewriter(function).rewrite(*rules)
+            new = change(function)
             if not new.same_as(function):
                 updated[name] = new
     if not updated:
