@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from .ir import Flat, build_function
+from .depthwise_tile import WINDOW_FIELDS, DepthwiseTile
+from .driver import FillBuffer
+from .ir import Flat, TableReader, as_long, build_function
 from .isa import Isa
 
 
@@ -25,12 +28,15 @@ class ColumnLayer(ABC):
         What the epilogue applies, one of :data:`.epilogue.KINDS`, ``"none"`` or ``"relu"``.
     residual : bool
         Whether a second tensor, in the output's geometry, is added before the activation.
+    depthwise : DepthwiseTile, optional
+        Depth-wise convolution before a 1x1: each task fills the buffer with what it makes of a panel.
     """
 
     tile: tuple[int, int]
     halo: bool
     activation: str = "clip"
     residual: bool = False
+    depthwise: DepthwiseTile | None = field(default=None, kw_only=True)
 
     @property
     @abstractmethod
@@ -45,13 +51,20 @@ class ColumnLayer(ABC):
     def symbol(self, isa: Isa) -> str:
         """Name of the compiled function."""
         source = "window" if self.halo else "panel"
+        if self.depthwise is not None:
+            source = f"depthwise_{self.depthwise.name}"
         shared = {None: "", 0: "_in_place", 1: "_residual"}[self.shared_argument]
         tile = f"{self.tile[0]}x{self.tile[1]}"
         return f"tvm_sparse_{self.family}_{source}_{tile}_{self.activation}{shared}_{isa.name}"
 
     def build(self, isa: Isa) -> PrimFunc:
-        """Build the kernel: ``(x[, residual], values, offsets, numbers, table, y)``."""
+        """Build the kernel: ``(x[, residual][, weights, numbers], values, offsets, numbers, table, y)``.
+
+        The weights and numbers in the middle are those of the depth-wise convolution.
+        """
         arguments = [("x", 4, "float32"), ("residual", 4, "float32")][: 2 if self.residual else 1]
+        if self.depthwise is not None:
+            arguments += [("depthwise_values", 1, "float32"), ("depthwise_numbers", 1, "float32")]
         arguments += [
             ("values", 1, "float32"),
             ("offsets", 1, "uint16"),
@@ -60,6 +73,32 @@ class ColumnLayer(ABC):
             ("y", 4, "float32"),
         ]
         return build_function(self.symbol(isa), arguments, isa.lanes, lambda *flats: self._body(isa, *flats))
+
+    @property
+    def window_fields(self) -> tuple[str, ...]:
+        """Fields of the table beside those of the family: where a depth-wise convolution's windows are."""
+        return WINDOW_FIELDS if self.depthwise is not None else ()
+
+    def _fill_buffer(
+        self, isa: Isa, table: TableReader, source: Flat, rest: tuple[Flat, ...]
+    ) -> FillBuffer | None:
+        """What fills the buffer with the depth-wise convolution, where there is one."""
+        depthwise, lanes = self.depthwise, isa.lanes
+        if depthwise is None:
+            return None
+        values, numbers = rest[-7:-5]
+        vectors = self.tile[0] * self.tile[1]
+
+        def emit(buffer: Flat, stripe, image, first, count) -> None:
+            window = depthwise.window_of(table, as_long(image), stripe)
+            with T.serial(0, count) as number:
+                target = T.bind(as_long(number * (vectors * lanes)))
+                depthwise.channel(
+                    isa, table, source, values, numbers, window, T.bind(first + number),
+                    lambda s, value: buffer.store_vector(target + s * lanes, value),
+                )  # fmt: skip
+
+        return emit
 
     @abstractmethod
     def _body(self, isa: Isa, source: Flat, *rest: Flat) -> None:

@@ -33,7 +33,7 @@ class DenseColumnsKernel(ColumnLayer):
     def _body(self, isa: Isa, source: Flat, *rest: Flat) -> None:
         residual = rest[0] if self.residual else None
         values, offsets, numbers, table_buffer, output = rest[-5:]
-        table = TableReader(table_buffer, FIELDS)
+        table = TableReader(table_buffer, (*FIELDS, *self.window_fields))
         sizes = row_sizes(isa, self.tile[0] * self.tile[1])
 
         def rows(block: Block) -> None:
@@ -52,7 +52,8 @@ class DenseColumnsKernel(ColumnLayer):
                             row, position, depth, size, piece,
                         )  # fmt: skip
 
-        emit_tasks(isa, table, source, self.halo, self.tile, rows)
+        fill_buffer = self._fill_buffer(isa, table, source, rest)
+        emit_tasks(isa, table, source, self.halo, self.tile, rows, fill_buffer=fill_buffer)
 
     def _tile(
         self, isa: Isa, block: Block, table: TableReader, values: Flat, offsets: Flat, numbers: Flat,

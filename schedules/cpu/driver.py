@@ -44,6 +44,10 @@ DRIVER_FIELDS = (
 )
 HALO_FIELDS = ("halo_pointers", "halo_lanes", *(f"halo_{kind}" for kind in KINDS))
 
+# Emits what fills a task's buffer, given the buffer, the stripe, the image's first element, the block's first channel and
+# its number of channels.
+FillBuffer = Callable[[Flat, object, object, object, object], None]
+
 # Elements of a task's private buffer: a K-block's windows. The packer keeps blocks below.
 BUFFER_ELEMENTS = 16384
 
@@ -72,6 +76,7 @@ def emit_tasks(
     rows: Callable[[Block], None],
     fill: float = 0.0,
     sums: int = 0,
+    fill_buffer: FillBuffer | None = None,
 ) -> None:
     """Emit the loops over tasks, blocks and tiles.
 
@@ -93,6 +98,8 @@ def emit_tasks(
         Value of pixels outside of the image.
     sums : int
         Elements of a buffer that keeps what `rows` stores there from block to block.
+    fill_buffer : callable, optional
+        Emits what fills the buffer; default: the windows of the input that the table gives.
     """
     lanes = isa.lanes
     with T.parallel(0, table.scalar("tasks")) as task:
@@ -117,7 +124,10 @@ def emit_tasks(
             origin = T.bind(input_base + channel * table.scalar("input_channel"))
             if halo:
                 channels = T.bind(table.at("block", index * 4 + 1))
-                _emit_window(isa, table, source, window, tile, stripe, origin, channels, fill)
+                if fill_buffer is None:
+                    _emit_window(isa, table, source, window, tile, stripe, origin, channels, fill)
+                else:
+                    fill_buffer(window, stripe, input_base, channel, channels)
             with T.serial(0, tiles) as number:
                 start = T.bind(table.at("tile_source", first_tile + number))
                 rows(

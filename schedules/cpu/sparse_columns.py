@@ -50,7 +50,7 @@ class SparseColumns(ColumnLayer):
         """Vectors of each part of the tile: windows are read whole, panels in place in parts of about one size."""
         vectors = self.tile[0] * self.tile[1]
         most = _HALF if vectors > _HALF and isa.registers >= 32 else _PART
-        count = 1 if self.halo else -(-vectors // most)
+        count = 1 if self.halo and self.depthwise is None else -(-vectors // most)
         return [(vectors + i) // count for i in reversed(range(count))]
 
     def bundle(self, isa: Isa) -> int:
@@ -65,7 +65,7 @@ class SparseColumns(ColumnLayer):
     def _body(self, isa: Isa, source: Flat, *rest: Flat) -> None:
         residual = rest[0] if self.residual else None
         values, offsets, numbers, table_buffer, output = rest[-5:]
-        table = TableReader(table_buffer, FIELDS)
+        table = TableReader(table_buffer, (*FIELDS, *self.window_fields))
 
         size = self.bundle(isa)
         parts = self.parts(isa)
@@ -86,7 +86,8 @@ class SparseColumns(ColumnLayer):
                     self._groups(emit, place, table, size, vectors, first_of_block, fetches)
                 begin += vectors * count
 
-        emit_tasks(isa, table, source, self.halo, self.tile, rows)
+        fill_buffer = self._fill_buffer(isa, table, source, rest)
+        emit_tasks(isa, table, source, self.halo, self.tile, rows, fill_buffer=fill_buffer)
 
     def _groups(
         self, emit: _BundleEmitter, block: Block, table: TableReader, size: int, vectors: int, first_of_block, fetches

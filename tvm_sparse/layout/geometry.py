@@ -214,7 +214,7 @@ def _cost(geometry: Geometry) -> float:
     rows, columns = geometry.tile
     vectors = geometry.vectors
     # Among equals, one grid for all sizes: images halved by a stride then keep their lanes.
-    habit = 1e-3 * abs(log2(geometry.grid[0]) - (log2(geometry.lanes) + 1) // 2)
+    habit = 3e-2 * abs(log2(geometry.grid[0]) - (log2(geometry.lanes) + 1) // 2)
     if geometry.height == 1:
         # Nothing has windows. A weight's broadcast costs as much as half a vector, and the more vectors a panel has,
         # the fewer channels fit the first-level cache, and the more often sums are stored and read again.

@@ -13,6 +13,7 @@ from tvm_sparse.schedules.cpu.isa import Isa
 
 from .layer import Convolution
 from .places import Places
+from .stationary_depthwise import StationaryDepthwise
 from .stripes import Part, Stripes
 
 
@@ -36,6 +37,9 @@ class LayerTables:
         ``block`` and ``block_pointers`` of the packed weight.
     values : mapping
         The fields beside those of the driver.
+    depthwise : StationaryDepthwise, optional
+        Depth-wise convolution that the kernel computes first; the layer then reads its output, and the geometry of the
+        input is that of the depth-wise convolution's.
     """
 
     layer: Convolution
@@ -46,24 +50,30 @@ class LayerTables:
     fields: Sequence[str]
     packed: Mapping[str, np.ndarray]
     values: Mapping[str, int | np.ndarray]
+    depthwise: StationaryDepthwise | None = None
 
     def whole(self, places: Places) -> np.ndarray:
         """Table of the whole layer."""
-        return self._table(places, None)
+        return self._table(places, None, self.depthwise and self.depthwise.all_panels)
 
     def stripes(self, places: Places) -> Stripes | None:
         """How to run the layer in parts; None for a batch of images, whose panels are not those of one."""
         if self.source.batch > 1:
             return None
         panels = np.split(places.tile_panel, places.tile_pointers[1:-1])
-        return Stripes(self.source, self.target, tuple(panels), self.layer.window, self._part)
+        window = (self.depthwise or self).layer.window
+        return Stripes(self.source, self.target, tuple(panels), window, self._part)
 
     def _part(self, part: Part) -> np.ndarray:
-        slots = tuple(part.source.tolist())
-        places = Places.plan(self.layer, self.source, self.target, self.part_limit, self.isa, slots)
-        return self._table(places.part(part.stripes), part.target)
+        if self.depthwise is not None:
+            places = Places.of_buffer(self.target)
+        else:
+            slots = tuple(part.source.tolist())
+            places = Places.plan(self.layer, self.source, self.target, self.part_limit, self.isa, slots)
+        return self._table(places.part(part.stripes), part.target, part)
 
-    def _table(self, places: Places, slots: np.ndarray | None) -> np.ndarray:
+    def _table(self, places: Places, slots: np.ndarray | None, part: Part | None) -> np.ndarray:
         block, pointers = self.packed["block"], self.packed["block_pointers"]
         driver = places.table(self.layer, self.source, self.target, block, pointers, slots)
-        return pack_table(self.fields, {**driver, **self.values})
+        windows = {} if self.depthwise is None or part is None else self.depthwise.fields(part)
+        return pack_table(self.fields, {**driver, **self.values, **windows})

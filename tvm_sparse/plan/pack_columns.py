@@ -18,6 +18,7 @@ from .balance import balanced_chunks
 from .layer import Convolution, PackedLayer
 from .layer_tables import LayerTables
 from .places import STENCIL_SHARE, Places
+from .stationary_depthwise import StationaryDepthwise
 
 # Share of the first-level cache that a K-block of a sparse layer fills, beside weights and sums that stream through it.
 SPARSE_BLOCK_SHARE = 0.8
@@ -32,7 +33,9 @@ _READ_CYCLES, _BUILD_CYCLES = 1.7, 4.5
 SPARSE_PRODUCT_CYCLES, DENSE_PRODUCT_CYCLES = 0.85, 0.55
 
 
-def pack_sparse(layer: Convolution, source: Geometry, target: Geometry, isa: Isa) -> PackedLayer:
+def pack_sparse(
+    layer: Convolution, source: Geometry, target: Geometry, isa: Isa, depthwise: StationaryDepthwise | None = None
+) -> PackedLayer:
     """Pack a layer with unstructured zeros (a depth-wise layer too: its matrix is block-diagonal).
 
     Parameters
@@ -43,29 +46,32 @@ def pack_sparse(layer: Convolution, source: Geometry, target: Geometry, isa: Isa
         Geometry of its input and output.
     isa : Isa
         Instruction set.
+    depthwise : StationaryDepthwise, optional
+        Depth-wise convolution whose output the layer, a 1x1 convolution, reads: the kernel computes both, and `source`
+        is the geometry of the depth-wise convolution's input.
     """
     rows, per_group = layer.weight.shape[:2]
-    places = Places.plan(layer, source, target, source.vectors, isa)
+    places = _places(layer, source, target, isa, depthwise)
     taps, limit = places.tap_offsets, places.channel_limit
     # A depth-wise layer whose windows hold a whole image has read a channel before it writes it.
     in_place = layer.depthwise and rows == layer.groups and source == target and places.stripes == 1
     kernel = sparse_columns.SparseColumns(
-        places.tile, places.program is not None, layer.activation.epilogue, layer.residual,
-        in_place and not layer.residual,
+        places.tile, places.halo, layer.activation.epilogue, layer.residual, in_place and not layer.residual,
+        depthwise=depthwise and depthwise.tile,
     )  # fmt: skip
     ideal = int((STENCIL_SHARE if layer.depthwise else SPARSE_BLOCK_SHARE) * isa.l1_bytes)
-    touched = places.touched if kernel.halo else max(kernel.parts(isa)) * source.lanes
+    touched = max(kernel.parts(isa)) * source.lanes if places.program is None else places.touched
     block = even_block(per_group * layer.groups, ideal // (4 * touched), limit)
     if layer.groups > 1:
         block = min(limit, max(per_group, block // per_group * per_group))
     chunks = count_chunks(
-        layer, source, target, places, block, isa, np.count_nonzero(layer.weight) * SPARSE_PRODUCT_CYCLES
+        layer, source, target, places, block, isa, np.count_nonzero(layer.weight) * SPARSE_PRODUCT_CYCLES, depthwise
     )
     fmt = UnstructuredColumns(
         places.channel_stride, taps, block, layer.groups, chunks, kernel.bundle(isa)
     )
     packed = fmt.pack(layer.weight.reshape(rows, per_group, -1))
-    cached = fits_cache(layer, source, chunks, isa)
+    cached = depthwise is not None or fits_cache(layer, source, chunks, isa)
     values = {
         "rows": packed["rows"],
         "group": packed["group"],
@@ -73,10 +79,21 @@ def pack_sparse(layer: Convolution, source: Geometry, target: Geometry, isa: Isa
         "prefetch": prefetch_lines(packed, QUAD, places.channel_stride, cached),
         "spread": np.repeat(np.arange(QUAD), isa.lanes),
     }
-    tables = LayerTables(layer, source, target, source.vectors, isa, sparse_columns.FIELDS, packed, values)
+    fields = (*sparse_columns.FIELDS, *kernel.window_fields)
+    tables = LayerTables(layer, source, target, source.vectors, isa, fields, packed, values, depthwise)
     numbers = epilogue_array(layer.bias, layer.activation, layer.slopes)
-    arrays = (packed["values"], packed["offsets"], numbers, tables.whole(places))
+    before = () if depthwise is None else depthwise.arrays
+    arrays = (*before, packed["values"], packed["offsets"], numbers, tables.whole(places))
     return PackedLayer(kernel, arrays, tables.stripes(places))
+
+
+def _places(
+    layer: Convolution, source: Geometry, target: Geometry, isa: Isa, depthwise: StationaryDepthwise | None
+) -> Places:
+    """Where a layer reads: its input, or what a depth-wise convolution made of it."""
+    if depthwise is not None:
+        return Places.of_buffer(target)
+    return Places.plan(layer, source, target, source.vectors, isa)
 
 
 def even_block(channels: int, ideal: int, limit: int) -> int:
@@ -119,33 +136,39 @@ def prefetch_lines(
     return -(-packed["block"][:, 1] * channel_stride // 16 // np.maximum(rows, 1))
 
 
-def pack_dense(layer: Convolution, source: Geometry, target: Geometry, isa: Isa) -> PackedLayer:
-    """Pack a layer whose weights stay dense."""
+def pack_dense(
+    layer: Convolution, source: Geometry, target: Geometry, isa: Isa, depthwise: StationaryDepthwise | None = None
+) -> PackedLayer:
+    """Pack a layer whose weights stay dense; parameters as of `pack_sparse`."""
     rows, per_group = layer.weight.shape[:2]
-    places = Places.plan(layer, source, target, source.vectors, isa)
+    places = _places(layer, source, target, isa, depthwise)
     taps, limit = places.tap_offsets, places.channel_limit
     if places.program is None:
         limit = min(limit, max(1, int(_DENSE_BLOCK_SHARE * isa.l1_bytes) // (4 * places.touched)))
     block = min(per_group, limit)
     block = -(-per_group // -(-per_group // block))
-    chunks = count_chunks(layer, source, target, places, block, isa, layer.weight.size * DENSE_PRODUCT_CYCLES)
+    cycles = layer.weight.size * DENSE_PRODUCT_CYCLES
+    chunks = count_chunks(layer, source, target, places, block, isa, cycles, depthwise)
     fmt = DenseColumns(
         places.channel_stride, taps, block, row_sizes(isa, places.vectors), layer.groups, chunks
     )
     packed = fmt.pack(layer.weight.reshape(rows, per_group, -1))
     kernel = dense_columns.DenseColumnsKernel(
-        places.tile, places.program is not None, layer.activation.epilogue, layer.residual
+        places.tile, places.halo, layer.activation.epilogue, layer.residual, depthwise=depthwise and depthwise.tile
     )
     values = {name: packed[name] for name in ("strip", "strip_pointers", "depth")}
-    tables = LayerTables(layer, source, target, source.vectors, isa, dense_columns.FIELDS, packed, values)
+    fields = (*dense_columns.FIELDS, *kernel.window_fields)
+    tables = LayerTables(layer, source, target, source.vectors, isa, fields, packed, values, depthwise)
     numbers = epilogue_array(layer.bias, layer.activation, layer.slopes)
-    arrays = (packed["values"], packed["offsets"], numbers, tables.whole(places))
+    before = () if depthwise is None else depthwise.arrays
+    arrays = (*before, packed["values"], packed["offsets"], numbers, tables.whole(places))
     return PackedLayer(kernel, arrays, tables.stripes(places))
 
 
 def count_chunks(
-    layer: Convolution, source: Geometry, target: Geometry, places: Places, block: int, isa: Isa, vector_cycles: float
-) -> int:
+    layer: Convolution, source: Geometry, target: Geometry, places: Places, block: int, isa: Isa, vector_cycles: float,
+    depthwise: StationaryDepthwise | None = None,
+) -> int:  # fmt: skip
     """Parts of the output channels: work for all cores, sums that stay cached, groups that fit a block.
 
     Parameters
@@ -158,13 +181,16 @@ def count_chunks(
         Channels of a K-block.
     vector_cycles : float
         Cycles that all stored weights take for each vector of a panel.
+    depthwise : StationaryDepthwise, optional
+        Depth-wise convolution that every part computes again.
     """
     rows, per_group = layer.weight.shape[:2]
     row_bytes = places.row_bytes(target)
     # What every part repeats: the input read once more, or its windows built once more.
     read = _READ_CYCLES if places.program is None else _BUILD_CYCLES
+    read = read if depthwise is None else depthwise.cycles
     repeated = read * per_group * layer.groups * places.touched / source.lanes
-    work = max(1.0, vector_cycles) * row_bytes / (4 * target.lanes)
+    work = max(1.0, vector_cycles) * row_bytes / (4 * target.lanes) + (0.0 if depthwise is None else repeated)
     least = max(1, round(rows * row_bytes / (_CHUNK_SHARE * isa.l2_bytes)))
     chunks = balanced_chunks(source.batch * places.panels, isa.tasks, rows, repeated / work, least)
     if layer.groups > 1:

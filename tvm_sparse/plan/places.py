@@ -37,6 +37,26 @@ class Places:
     tile_panel: np.ndarray
     tile_vector: np.ndarray
     program: HaloProgram | None
+    buffered: bool = False
+
+    @staticmethod
+    def of_buffer(target: Geometry) -> Places:
+        """Panels of the output's geometry that each task makes in the buffer and reads there."""
+        panels = np.arange(target.panels)
+        return Places(
+            tile=(target.vectors, 1),
+            stripes=target.panels,
+            parts=1,
+            taps=np.zeros(1, np.int64),
+            channel_stride=target.vectors * target.lanes,
+            pitch=0,
+            tile_pointers=np.arange(target.panels + 1),
+            tile_source=np.zeros_like(panels),
+            tile_panel=panels,
+            tile_vector=np.zeros_like(panels),
+            program=None,
+            buffered=True,
+        )
 
     @staticmethod
     def plan(
@@ -92,6 +112,11 @@ class Places:
         )
 
     @property
+    def halo(self) -> bool:
+        """Whether tasks read a buffer that they fill first."""
+        return self.buffered or self.program is not None
+
+    @property
     def vectors(self) -> int:
         """Vectors of a tile."""
         return self.tile[0] * self.tile[1]
@@ -130,7 +155,7 @@ class Places:
     def channel_limit(self) -> int:
         """Channels of a K-block at most: its offsets fit 16 bits, its windows the buffer."""
         limit = (65535 - max(self.tap_offsets)) // self.channel_stride + 1
-        return limit if self.program is None else min(limit, BUFFER_ELEMENTS // self.channel_stride)
+        return min(limit, BUFFER_ELEMENTS // self.channel_stride) if self.halo else limit
 
     def row_bytes(self, target: Geometry) -> int:
         """Bytes of one output channel that a task works on."""

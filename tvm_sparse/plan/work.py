@@ -7,7 +7,7 @@ profile compares with) is a lower bound.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -50,8 +50,9 @@ class _Kernel:
 
 
 def count_work(
-    layer: Convolution, packed: PackedLayer, isa: Isa, source: Geometry | None, target: Geometry | None, rows: int = 0
-) -> LayerWork:
+    layer: Convolution, packed: PackedLayer, isa: Isa, source: Geometry | None, target: Geometry | None, rows: int = 0,
+    depthwise: Convolution | None = None,
+) -> LayerWork:  # fmt: skip
     """Count the work of a layer.
 
     Parameters
@@ -66,6 +67,8 @@ def count_work(
         Geometry of its input and output; None for plain rows.
     rows : int
         Number of plain rows.
+    depthwise : Convolution, optional
+        Depth-wise convolution that the kernel computes first; `source` is the geometry of its input.
     """
     outputs, channels = layer.weight.shape[0], layer.weight.shape[1] * layer.groups
     nonzeros = int(np.count_nonzero(layer.weight))
@@ -80,6 +83,9 @@ def count_work(
             counts = _count_once(layer, packed, target, nonzeros, input_bytes)
         else:
             counts = count(layer, packed, isa, target, nonzeros)
+        if depthwise is not None:
+            counts = _with_depthwise(counts, depthwise, target, input_bytes)
+            nonzeros += int(np.count_nonzero(depthwise.weight))
     tensors = [input_bytes, *([output_bytes] if layer.residual else [])]
     resident = _RESIDENT_SHARE * isa.l2_bytes
     streams = counts.weight_passes if counts.weight_bytes > isa.l2_bytes else 1
@@ -138,7 +144,7 @@ class _Frame:
 def _count_sparse(
     layer: Convolution, packed: PackedLayer, isa: Isa, target: Geometry, _nonzeros: int
 ) -> _Kernel:
-    values, offsets, _, table = packed.arrays
+    values, offsets, _, table = packed.arrays[-4:]
     frame = _Frame.of(packed.kernel, sparse_columns.FIELDS, table, isa)
     parts, stored = packed.kernel.parts(isa), values.size - _PADDING
     # Weights spread from a register are loaded four at a time, by every part of a tile.
@@ -155,7 +161,7 @@ def _count_dense(layer: Convolution, packed: PackedLayer, isa: Isa, target: Geom
     parts = len(pieces(isa, rows, frame.vectors))
     steps = layer.weight.size / rows * frame.tiles
     inner = round(steps * (frame.vectors + rows * parts) * frame.lane_bytes)
-    weights = packed.arrays[0].nbytes
+    weights = packed.arrays[-4].nbytes
     return _in_columns(layer, frame, isa, target, layer.weight.size, inner, weights, frame.passes * parts)
 
 
@@ -184,7 +190,7 @@ def _count_pixels(layer: Convolution, packed: PackedLayer, isa: Isa, target: Geo
 
 
 def _count_blocks(layer: Convolution, packed: PackedLayer, isa: Isa, target: Geometry, _nonzeros: int) -> _Kernel:
-    values, offsets, _, table = packed.arrays
+    values, offsets, _, table = packed.arrays[-4:]
     frame = _Frame.of(packed.kernel, block_columns.FIELDS, table, isa)
     rows, width = packed.kernel.shape
     parts = len(block_columns.block_pieces(isa, rows, frame.vectors))
@@ -223,6 +229,16 @@ def _count_once(
     lanes, output = prod(target.shape(1)), 4 * prod(target.shape(layer.weight.shape[0]))
     reads, weights = input_bytes + (output if layer.residual else 0), packed.arrays[0].nbytes
     return _Kernel(nonzeros * lanes, target.utilisation, reads, reads + weights, output, weights, 1)
+
+
+def _with_depthwise(counts: _Kernel, depthwise: Convolution, target: Geometry, input_bytes: int) -> _Kernel:
+    """Counts of a kernel that reads its buffer, with those of the depth-wise convolution that fills it."""
+    return replace(
+        counts,
+        lane_macs=counts.lane_macs + int(np.count_nonzero(depthwise.weight)) * prod(target.shape(1)),
+        loaded=counts.loaded + input_bytes,
+        l2_read=counts.l2_read + input_bytes,
+    )
 
 
 _COUNT: dict[type, Callable[[Convolution, PackedLayer, Isa, Geometry, int], _Kernel]] = {

@@ -16,7 +16,7 @@ from tvm_sparse.plan.layer import Convolution
 from tvm_sparse.sparsity.formats.blocks import count_blocks
 from tvm_sparse.sparsity.structure import measure_structure
 
-from .columns.layers import describe_layer, layer_of
+from .columns.layer_calls import describe_layer, layer_of
 from .columns.values import token_geometry
 from .context import CompileContext
 from .graph import Graph

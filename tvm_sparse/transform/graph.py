@@ -21,6 +21,7 @@ class Graph:
         self.function = function
         self.bindings: list[tuple[relax.Var, relax.Expr]] = []
         self._producers: dict[relax.Var, relax.Expr] = {}
+        self._variables: dict[relax.Expr, relax.Var] = {}
         self._users: dict[relax.Var, list[relax.Var]] = {}
         self._outputs: set[relax.Var] = set()
         for block in function.body.blocks:
@@ -28,6 +29,7 @@ class Graph:
                 value = binding.value
                 self.bindings.append((binding.var, value))
                 self._producers[binding.var] = value
+                self._variables[value] = binding.var
                 for variable in free_variables(value):
                     users = self._users.setdefault(variable, [])
                     if binding.var not in users:
@@ -37,6 +39,10 @@ class Graph:
     def producer(self, variable: relax.Expr) -> relax.Expr | None:
         """Expression that a variable is bound to; None for parameters."""
         return self._producers.get(variable) if isinstance(variable, relax.Var) else None
+
+    def variable(self, expression: relax.Expr) -> relax.Var | None:
+        """Variable that an expression of the function is bound to."""
+        return self._variables.get(expression)
 
     def users(self, variable: relax.Var) -> list[relax.Var]:
         """Variables whose expressions read a variable, in order."""

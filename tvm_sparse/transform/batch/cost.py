@@ -15,7 +15,7 @@ from tvm_sparse.plan.layer import Convolution
 from tvm_sparse.plan.pack_rows import MEMORY_BYTES
 from tvm_sparse.schedules.cpu.isa import Isa
 
-from ..columns.layers import layer_of
+from ..columns.layer_calls import layer_of
 from ..columns.values import token_geometry
 from ..ops import CONV2D, LINEAR
 from .regroup import of_group

@@ -10,28 +10,30 @@ from tvm import relax
 
 from tvm_sparse.layout.geometry import Geometry, choose_geometry
 from tvm_sparse.layout.halo import Window, halo_program
-from tvm_sparse.plan.choose import Choice, choose_format, prefers_rows
-from tvm_sparse.plan.layer import Convolution, PackedLayer
+from tvm_sparse.plan.choose import choose_format, prefers_rows
+from tvm_sparse.plan.layer import Convolution
 from tvm_sparse.plan.pack import pack_layer
 from tvm_sparse.plan.pack_rows import pack_rows
-from tvm_sparse.plan.plan import LayerPlan, LayerWork
 from tvm_sparse.plan.work import count_work
-from tvm_sparse.schedules.cpu.epilogue import Activation
 
-from ..graph import constant
-from ..ops import CONV2D, LINEAR, static_shape, window_of
-from .to_columns import Columns, Lowering, handles
-from .values import token_geometry
+from ..ops import CONV2D, LINEAR, static_shape
+from .layer_calls import call_layer, layer_of, note_layer
+from .separable import Separable, hold_depthwise, lower_separable
+from .to_columns import Lowering, handles
+from .values import Columns, Held, token_geometry
 
 
 @handles(CONV2D)
-def lower_conv2d(lowering: Lowering, call: relax.Call) -> Columns | relax.Expr:
+def lower_conv2d(lowering: Lowering, call: relax.Call) -> Columns | relax.Expr | Held:
     """A convolution: panels or windows of its input in columns."""
     x_shape, out_shape = static_shape(call.args[0]), static_shape(call)
     assert x_shape is not None and out_shape is not None
     layer = _without_unread_taps(layer_of(call), x_shape, out_shape)
     if x_shape[2:] == (1, 1) and out_shape[2:] == (1, 1):
         return _single_pixels(lowering, call, layer, x_shape, out_shape)
+    separable = lowering.held(call.args[0])
+    if isinstance(separable, Separable):
+        return lower_separable(lowering, call, layer, separable, out_shape)
     x = lowering.to_image_columns(call.args[0])
     window = layer.window
     if window.kernel == (1, 1) and not layer.pointwise and not any(window.padding):
@@ -41,6 +43,9 @@ def lower_conv2d(lowering: Lowering, call: relax.Call) -> Columns | relax.Expr:
     else:
         target = choose_geometry(out_shape[0], *out_shape[2:], lowering.emitter.lanes)
         x = align(lowering, x, target, window)
+        held = hold_depthwise(lowering, call, layer, x, target) if layer.depthwise else None
+        if held is not None:
+            return held
     return _column_layer(lowering, call, layer, x, target, out_shape, False)
 
 
@@ -90,21 +95,6 @@ def _stays_in_rows(
     )  # fmt: skip
 
 
-def layer_of(call: relax.Call) -> Convolution:
-    """The layer of a call, a linear one as 1x1 convolution."""
-    attrs = call.attrs
-    weight, bias = constant(call.args[1]), constant(call.args[2])
-    assert weight is not None and bias is not None
-    has_residual, has_slopes = int(attrs["residual"]), int(attrs["slopes"])
-    slopes = constant(call.args[3 + has_residual]) if has_slopes else None
-    if call.op.name == LINEAR:
-        weight, window, groups = weight[:, :, None, None], Window((1, 1)), 1
-    else:
-        window, groups = window_of(attrs, weight.shape[2:]), int(attrs["groups"])
-    activation = Activation(str(attrs["activation"]), tuple(float(p) for p in attrs["parameters"]))
-    return Convolution(weight, bias, window, groups, activation, slopes, bool(has_residual))
-
-
 def _with_window(layer: Convolution, window: Window) -> Convolution:
     return Convolution(
         layer.weight, layer.bias, window, layer.groups, layer.activation, layer.slopes, layer.residual
@@ -119,17 +109,8 @@ def _column_layer(
     choice = choose_format(plan, str(call.attrs["name"]), layer, x.geometry, target, lowering.context.isa)
     packed = pack_layer(choice.format, layer, x.geometry, target, lowering.context.isa)
     work = count_work(layer, packed, lowering.context.isa, x.geometry, target)
-    stripes = packed.stripes and replace(packed.stripes, lane_macs=work.lane_macs)
-    arguments: list[relax.Expr | np.ndarray] = [x.value]
-    if layer.residual:
-        other = call.args[3]
-        residual = lowering.to_token_columns(other) if tokens else lowering.to_image_columns(other)
-        arguments.append(lowering.emitter.with_geometry(residual, target).value)
-    out = lowering.emitter.kernel(
-        packed.kernel, [*arguments, *packed.arrays], target.shape(layer.weight.shape[0]), str(call.attrs["name"]),
-        stripes,
-    )  # fmt: skip
-    _note(lowering, call, layer, packed, choice, work, target)
+    out = call_layer(lowering, call, layer, packed, x, target, work, tokens)
+    note_layer(lowering, call, layer, packed, choice, work, target)
     return Columns(out, target, layer.weight.shape[0], out_shape, tokens)
 
 
@@ -148,7 +129,7 @@ def _row_layer(
     name = str(call.attrs["name"])
     out = lowering.emitter.kernel(packed.kernel, [*arguments, *packed.arrays], out_shape, name)
     work = count_work(layer, packed, lowering.context.isa, None, None, prod(out_shape[:-1]))
-    _note(lowering, call, layer, packed, choice, work, None)
+    note_layer(lowering, call, layer, packed, choice, work, None)
     return out
 
 
@@ -202,7 +183,7 @@ def _single_pixels(
         value = emitter.kernel(packed.kernel, arguments, geometry.shape(out_shape[1]), name)
         out = emitter.plain(Columns(value, geometry, out_shape[1], shape, True))
     work = count_work(linear, packed, isa, geometry, geometry, x_shape[0])
-    _note(lowering, call, linear, packed, choice, work, geometry)
+    note_layer(lowering, call, linear, packed, choice, work, geometry)
     return emitter.emit(relax.op.reshape(out, out_shape))
 
 
@@ -241,40 +222,3 @@ def _subsample(lowering: Lowering, x: Columns, window: Window, out_shape: tuple[
     )
     shape = (out_shape[0], x.channels, height, width)
     return lowering.emitter.move_pixels(x, target, y, x_at, shape)
-
-
-def _note(
-    lowering: Lowering, call: relax.Call, layer: Convolution, packed: PackedLayer, choice: Choice,
-    work: LayerWork, target: Geometry | None,
-) -> None:  # fmt: skip
-    kind, shape = describe_layer(call, layer, target)
-    lowering.context.plan.layers.append(
-        LayerPlan(
-            name=str(call.attrs["name"]),
-            kind=kind,
-            shape=shape,
-            density=float(np.count_nonzero(layer.weight) / max(1, layer.weight.size)),
-            format=choice.format,
-            kernel=packed.kernel.symbol(lowering.context.isa),
-            bytes_dense=layer.weight.nbytes,
-            bytes_packed=packed.nbytes,
-            speedup_estimate=round(choice.speedup, 2),
-            why=choice.why,
-            work=work,
-        )
-    )
-
-
-def describe_layer(call: relax.Call, layer: Convolution, target: Geometry | None) -> tuple[str, str]:
-    """Kind and shape of a layer as the plan shows them, such as ``("conv 3x3 s2", "64x32 @56x56")``."""
-    rows, per_group, kh, kw = layer.weight.shape
-    image = f" @{target.height}x{target.width}" if target else ""
-    shape = f"{rows}x{per_group}{image}"
-    if call.op.name == LINEAR:
-        return "linear", shape
-    kind = f"depthwise {kh}x{kw}" if layer.depthwise else f"conv {kh}x{kw}"
-    if layer.window.stride != (1, 1):
-        kind += f" s{layer.window.stride[0]}"
-    if layer.groups > 1 and not layer.depthwise:
-        kind += f" g{layer.groups}"
-    return kind, shape

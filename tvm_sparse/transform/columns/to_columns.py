@@ -10,12 +10,13 @@ import tvm
 from tvm import relax
 
 from ..context import CompileContext
+from ..graph import Graph, free_variables
 from ..ops import static_shape
-from .values import Columns, Emitter
+from .values import Columns, Emitter, Held
 
 # Handlers by operator name. A handler emits the operator in columns and returns the result: columns, a plain
-# expression, or a list of them for tuples; None where it cannot, and the operator stays as it is.
-Result = Columns | relax.Expr | list[Any] | None
+# expression, a list of them for tuples, or a note for the only reader; None where it cannot, and the operator stays.
+Result = Columns | relax.Expr | list[Any] | Held | None
 Handler = Callable[["Lowering", relax.Call], Result]
 HANDLERS: dict[str, Handler] = {}
 
@@ -45,23 +46,43 @@ class Lowering:
         Builder of the new function.
     context : CompileContext
         The compilation.
+    graph : Graph
+        Readers of the old function's values.
     """
 
-    def __init__(self, builder: relax.BlockBuilder, context: CompileContext):
+    def __init__(self, builder: relax.BlockBuilder, context: CompileContext, graph: Graph):
         self.emitter = Emitter(builder, context)
         self.context = context
+        self._graph = graph
+        self._held: dict[relax.Var, Held] = {}
         self._plain: dict[relax.Var, relax.Expr] = {}
         self._columns: dict[relax.Var, Columns] = {}
         self._tuples: dict[relax.Var, list[Any]] = {}
 
     def define(self, variable: relax.Var, value: Result) -> None:
         """Note what an old variable became."""
-        if isinstance(value, list):
+        if isinstance(value, Held):
+            self._held[variable] = value
+        elif isinstance(value, list):
             self._tuples[variable] = value
         elif isinstance(value, Columns):
             self._columns[variable] = value
         elif value is not None:
             self._plain[variable] = value
+
+    def held(self, expression: relax.Expr) -> object | None:
+        """What a handler noted of a value that its reader computes."""
+        held = self._held.get(expression) if isinstance(expression, relax.Var) else None
+        return None if held is None else held.what
+
+    def sole_reader(self, call: relax.Call) -> relax.Call | None:
+        """The call that alone reads what `call` is bound to, as its first argument."""
+        variable = self._graph.variable(call)
+        users = [] if variable is None or self._graph.is_output(variable) else self._graph.users(variable)
+        reader = self._graph.producer(users[0]) if len(users) == 1 else None
+        if not isinstance(reader, relax.Call) or not reader.args or not reader.args[0].same_as(variable):
+            return None
+        return reader if sum(v.same_as(variable) for v in free_variables(reader)) == 1 else None
 
     def element(self, variable: relax.Expr, index: int) -> Result:
         """Element of a tuple that a handler returned, or None."""
@@ -176,7 +197,7 @@ class ToColumns:
             return
         done.add(name)
         builder = relax.BlockBuilder()
-        lowering = Lowering(builder, self.context)
+        lowering = Lowering(builder, self.context, Graph(old))
         is_private = name.name_hint != "main"
         with builder.function("main", list(old.params), attrs=dict(old.attrs or {}), private=is_private):
             with builder.dataflow():

@@ -70,6 +70,19 @@ class Columns:
         return len(self.shape) - 1 if self.tokens else 1
 
 
+@dataclass(frozen=True)
+class Held:
+    """A value that nobody makes: the only operator that reads it computes it too.
+
+    Parameters
+    ----------
+    what : object
+        What that operator's handler needs to know.
+    """
+
+    what: object
+
+
 class Emitter:
     """Emits kernel calls into the function that is being built.
 
