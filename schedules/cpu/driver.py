@@ -44,12 +44,12 @@ DRIVER_FIELDS = (
 )
 HALO_FIELDS = ("halo_pointers", "halo_lanes", *(f"halo_{kind}" for kind in KINDS))
 
-# Emits what fills a task's buffer, given the buffer, the stripe, the image's first element, the block's first channel and
-# its number of channels.
+# Emits what fills a task's buffer, given the buffer, the stripe, the image's first element, and the block's first
+# channel and number of channels.
 FillBuffer = Callable[[Flat, object, object, object, object], None]
 
 # Elements of a task's private buffer: a K-block's windows. The packer keeps blocks below.
-BUFFER_ELEMENTS = 16384
+BUFFER_ELEMENTS = 32768
 
 
 @dataclass

@@ -19,7 +19,7 @@ from tvm_sparse.sparsity.formats.columns import QUAD
 from .column_layer import ColumnLayer
 from .driver import DRIVER_FIELDS, HALO_FIELDS, Block, emit_tasks
 from .epilogue import emit_activation
-from .ir import Flat, TableReader, as_long, broadcast, load_bits, prefetch, registers
+from .ir import Flat, TableReader, as_long, broadcast, constant, load_bits, prefetch, registers
 from .isa import Isa
 from .lanes import can_spread, load_quad, spread
 
@@ -144,20 +144,31 @@ class _BundleEmitter:
         sums = [accumulators[r * vectors : (r + 1) * vectors] for r in range(size)]
         channels = self.table.scalar("channels_out")
         places = [T.bind(as_long(block.output + row * self.table.scalar("output_channel"))) for row in rows]
+        def add(earlier: Flat) -> None:
+            for place, tile in zip(places, sums, strict=True):
+                for s, accumulator in enumerate(tile):
+                    accumulator.set(accumulator.value + earlier.load_vector(place + s * lanes))
+
         with T.If(block.first == 1):
             with T.Then():
-                for row, place, tile in zip(rows, places, sums, strict=True):
+                for row, tile in zip(rows, sums, strict=True):
                     start = T.bind(broadcast(self.numbers[row], lanes))
-                    for s, accumulator in enumerate(tile):
-                        earlier = None if residual is None else residual.load_vector(place + s * lanes)
-                        accumulator.set(start if earlier is None else start + earlier)
+                    for accumulator in tile:
+                        accumulator.set(start)
             with T.Else():
-                for place, tile in zip(places, sums, strict=True):
-                    for s, accumulator in enumerate(tile):
-                        accumulator.set(output.load_vector(place + s * lanes))
+                for accumulator in accumulators:
+                    accumulator.set(constant(0.0, lanes))
         with T.serial(0, quads) as quad:
             self._step(block, sums, T.bind(at + as_long(quad * (QUAD * size))), QUAD)
         self._step(block, sums, T.bind(at + as_long(quads * (QUAD * size))), tail)
+        # Earlier sums and residuals come from the second-level cache, in the order of the rows' counts: where they are
+        # added last, no multiply-add waits for them.
+        with T.If(block.first == 0):
+            with T.Then():
+                add(output)
+            if residual is not None:
+                with T.Else():
+                    add(residual)
         with T.If(block.last == 1):
             with T.Then():
                 for row, tile in zip(rows, sums, strict=True):

@@ -191,11 +191,11 @@ def test_pooling_windows_beyond_the_buffer():
 
 @pytest.mark.parametrize("kind", ["pool", "sparse", "dense"])
 def test_windows_that_never_fit_are_refused(kind):
-    window = Window((33, 33))
-    source, target = choose_geometry(1, 33, 33, 16), choose_geometry(1, 1, 1, 16)
-    with pytest.raises(TvmSparseError, match=r"window of \(33, 33\) pixels is too large"):
+    window = Window((46, 46))
+    source, target = choose_geometry(1, 46, 46, 16), choose_geometry(1, 1, 1, 16)
+    with pytest.raises(TvmSparseError, match=r"window of \(46, 46\) pixels is too large"):
         if kind == "pool":
             pack_max_pool(window, source, target, 2, AVX512)
         else:
-            layer = Convolution(np.ones((1, 1, 33, 33), np.float32), np.zeros(1, np.float32), window)
+            layer = Convolution(np.ones((1, 1, 46, 46), np.float32), np.zeros(1, np.float32), window)
             (pack_sparse if kind == "sparse" else pack_dense)(layer, source, target, AVX512)

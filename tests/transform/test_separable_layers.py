@@ -1,4 +1,4 @@
-"""Which depth-wise convolutions are left to the 1x1 convolution that reads them, what the plan says, and the results."""
+"""Which depth-wise convolutions the 1x1 convolution that reads them computes, what the plan says, and the results."""
 
 from __future__ import annotations
 

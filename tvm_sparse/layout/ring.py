@@ -13,19 +13,44 @@ from .halo import lane_index
 
 
 @dataclass(frozen=True)
-class Ring:
-    """Sources of the vectors around panels.
+class Place:
+    """Where a vector around every panel comes from.
 
     Parameters
     ----------
-    sources : numpy.ndarray
-        int64 ``[panels, places, 2]``: element of the stored vector within the first channel of its image, and element
-        of its lane index in `lanes`.
+    base : int
+        Which of the panel's bases it is counted from.
+    vector : int
+        Vectors after the base.
+    lane : int or None
+        Which of the panel's lane indices brings its lanes to their place; None where they are there for every panel.
+    """
+
+    base: int
+    vector: int
+    lane: int | None
+
+
+@dataclass(frozen=True)
+class Ring:
+    """Sources of the vectors around panels: what is the same for all panels, and what each panel has of its own.
+
+    Parameters
+    ----------
+    places : tuple of Place
+        By vector.
+    panels, vectors : numpy.ndarray
+        int64 ``[target panels, bases]``: panel of the source and vector within it that each base is.
+    indices : numpy.ndarray
+        int64 ``[target panels, n]``: number of each lane index in `lanes`.
     lanes : numpy.ndarray
         int64 ``[k, lanes]``: the lane indices; lanes outside of the image stay as they are.
     """
 
-    sources: np.ndarray
+    places: tuple[Place, ...]
+    panels: np.ndarray
+    vectors: np.ndarray
+    indices: np.ndarray
     lanes: np.ndarray
 
 
@@ -34,12 +59,10 @@ def ring_of_panels(
     source: Geometry,
     target: Geometry,
     places: Sequence[tuple[int, int]],
-    channels: int,
     first: tuple[int, int],
     stride: tuple[int, int] = (1, 1),
-    slots: tuple[int, ...] | None = None,
 ) -> Ring | None:
-    """Find the vectors that lie around what every panel reads.
+    """Find the vectors that every panel reads.
 
     Parameters
     ----------
@@ -47,14 +70,10 @@ def ring_of_panels(
         Geometry of the images that are read, and of those whose panels are written.
     places : sequence of tuple of int
         Rows and columns of the vectors, counted from `first`.
-    channels : int
-        Channels of the tensor.
     first : tuple of int
         Row and column, relative to the pixel that a panel's first pixel reads, that `places` counts from.
     stride : tuple of int
         Rows and columns of the source for each of the target.
-    slots : tuple of int, optional
-        Where each panel of the source is stored, counted in panels; default: one after the other.
 
     Returns
     -------
@@ -69,16 +88,56 @@ def ring_of_panels(
     y = ((panels // target.panels_across * rows)[:, None, None] + oy) * stride[0] + (gy + first[0])[None, :, None]
     x = ((panels % target.panels_across * columns)[:, None, None] + ox) * stride[1] + (gx + first[1])[None, :, None]
     inside = (y >= 0) & (y < source.height) & (x >= 0) & (x < source.width)
-    panel, vector, lane = source.locate(np.where(inside, y, 0), np.where(inside, x, 0))
-    if slots is not None:
-        panel = np.asarray(slots, np.int64)[panel]
-    element = (panel * channels * source.vectors + vector) * source.lanes
-    stored = np.where(inside, element, -1).max(2)
-    if not ((element == stored[..., None]) | ~inside).all():
+    # What lies outside for all lanes may come from anywhere: from near by, so that it does not stand out.
+    near_y, near_x = (np.clip(a, 0, size - 1) for a, size in ((y, source.height), (x, source.width)))
+    panel, vector, lane = source.locate(near_y, near_x)
+    count = inside | ~inside.any(2, keepdims=True)
+    stored = panel * source.vectors + vector
+    one = np.where(count, stored, -1).max(2)
+    if not ((stored == one[..., None]) | ~inside).all():
         return None
-    indices: dict[tuple[int, ...], int] = {}
-    index = np.zeros(stored.shape, np.int64)
-    for at in np.ndindex(stored.shape):
-        index[at] = indices.setdefault(lane_index(lane[at], inside[at]), len(indices))
-    sources = np.stack([np.maximum(stored, 0), index * source.lanes], -1)
-    return Ring(sources, np.asarray(list(indices), np.int64).reshape(-1, source.lanes))
+    bases = _Columns()
+    own_panel, own_vector = np.divmod(one, source.vectors)
+    # Unused lanes of the target may hold anything; those whose pixel lies outside of the image must not.
+    used = np.arange(target.lanes) < target.grid[0] * target.grid[1]
+    in_place = ((inside & (lane == np.arange(target.lanes))) | ~used).all((0, 2))
+    numbers: dict[tuple[int, ...], int] = {}
+    index = np.zeros(one.shape, np.int64)
+    for at in np.ndindex(one.shape):
+        index[at] = numbers.setdefault(lane_index(lane[at], inside[at]), len(numbers))
+    moves = _Columns()
+    found = []
+    for i in range(one.shape[1]):
+        fixed = (own_vector[:, i] == own_vector[0, i]).all()
+        begin = np.zeros_like(own_vector[:, i]) if fixed else own_vector[:, i]
+        base = bases.add(np.stack([own_panel[:, i], begin], 1))
+        move = None if in_place[i] else moves.add(index[:, i : i + 1])
+        found.append(Place(base, int(own_vector[0, i]) if fixed else 0, move))
+    of_bases = bases.stacked(len(panels), 2)
+    return Ring(
+        tuple(found),
+        of_bases[:, :, 0],
+        of_bases[:, :, 1],
+        moves.stacked(len(panels), 1)[:, :, 0],
+        np.asarray(list(numbers), np.int64).reshape(-1, source.lanes),
+    )
+
+
+class _Columns:
+    """Numbers equal columns alike."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, int] = {}
+        self._columns: list[np.ndarray] = []
+
+    def add(self, column: np.ndarray) -> int:
+        """Number of a column ``[panels, n]``."""
+        key = np.ascontiguousarray(column).tobytes()
+        if key not in self._known:
+            self._known[key] = len(self._columns)
+            self._columns.append(column)
+        return self._known[key]
+
+    def stacked(self, panels: int, width: int) -> np.ndarray:
+        """All columns, ``[panels, columns, n]``."""
+        return np.stack(self._columns, 1) if self._columns else np.zeros((panels, 0, width), np.int64)

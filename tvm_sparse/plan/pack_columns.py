@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -21,7 +22,11 @@ from .places import STENCIL_SHARE, Places
 from .stationary_depthwise import StationaryDepthwise
 
 # Share of the first-level cache that a K-block of a sparse layer fills, beside weights and sums that stream through it.
-SPARSE_BLOCK_SHARE = 0.8
+SPARSE_BLOCK_SHARE = 1.1
+# The same where the kernel makes the block itself: the windows that it is made from pass through the cache too.
+_MADE_BLOCK_SHARE = 0.8
+# Nonzeros that a row should have in a K-block, and how much larger a block is where they are fewer.
+_FEW_NONZEROS, _FEW_SHARE = 12, 1.4
 # Share of the first-level cache that a K-block of a dense layer fills where it reads panels in place.
 _DENSE_BLOCK_SHARE = 1.0
 # Share of the second-level cache that the outputs of a chunk fill: they stay there from block to block.
@@ -59,14 +64,17 @@ def pack_sparse(
         places.tile, places.halo, layer.activation.epilogue, layer.residual, in_place and not layer.residual,
         depthwise=depthwise and depthwise.tile,
     )  # fmt: skip
-    ideal = int((STENCIL_SHARE if layer.depthwise else SPARSE_BLOCK_SHARE) * isa.l1_bytes)
+    share = SPARSE_BLOCK_SHARE if depthwise is None else _MADE_BLOCK_SHARE
+    ideal = int((STENCIL_SHARE if layer.depthwise else share) * isa.l1_bytes)
     touched = max(kernel.parts(isa)) * source.lanes if places.program is None else places.touched
+    nonzeros = np.count_nonzero(layer.weight)
+    if depthwise is None and nonzeros * ideal // (4 * touched) < _FEW_NONZEROS * rows * per_group * layer.groups:
+        ideal = int(ideal * _FEW_SHARE)
     block = even_block(per_group * layer.groups, ideal // (4 * touched), limit)
     if layer.groups > 1:
         block = min(limit, max(per_group, block // per_group * per_group))
-    chunks = count_chunks(
-        layer, source, target, places, block, isa, np.count_nonzero(layer.weight) * SPARSE_PRODUCT_CYCLES, depthwise
-    )
+    cores = isa if depthwise is None else replace(isa, tasks=1)
+    chunks = count_chunks(layer, source, target, places, block, cores, nonzeros * SPARSE_PRODUCT_CYCLES)
     fmt = UnstructuredColumns(
         places.channel_stride, taps, block, layer.groups, chunks, kernel.bundle(isa)
     )
@@ -147,8 +155,8 @@ def pack_dense(
         limit = min(limit, max(1, int(_DENSE_BLOCK_SHARE * isa.l1_bytes) // (4 * places.touched)))
     block = min(per_group, limit)
     block = -(-per_group // -(-per_group // block))
-    cycles = layer.weight.size * DENSE_PRODUCT_CYCLES
-    chunks = count_chunks(layer, source, target, places, block, isa, cycles, depthwise)
+    cores = isa if depthwise is None else replace(isa, tasks=1)
+    chunks = count_chunks(layer, source, target, places, block, cores, layer.weight.size * DENSE_PRODUCT_CYCLES)
     fmt = DenseColumns(
         places.channel_stride, taps, block, row_sizes(isa, places.vectors), layer.groups, chunks
     )
@@ -166,9 +174,8 @@ def pack_dense(
 
 
 def count_chunks(
-    layer: Convolution, source: Geometry, target: Geometry, places: Places, block: int, isa: Isa, vector_cycles: float,
-    depthwise: StationaryDepthwise | None = None,
-) -> int:  # fmt: skip
+    layer: Convolution, source: Geometry, target: Geometry, places: Places, block: int, isa: Isa, vector_cycles: float
+) -> int:
     """Parts of the output channels: work for all cores, sums that stay cached, groups that fit a block.
 
     Parameters
@@ -181,16 +188,13 @@ def count_chunks(
         Channels of a K-block.
     vector_cycles : float
         Cycles that all stored weights take for each vector of a panel.
-    depthwise : StationaryDepthwise, optional
-        Depth-wise convolution that every part computes again.
     """
     rows, per_group = layer.weight.shape[:2]
     row_bytes = places.row_bytes(target)
     # What every part repeats: the input read once more, or its windows built once more.
     read = _READ_CYCLES if places.program is None else _BUILD_CYCLES
-    read = read if depthwise is None else depthwise.cycles
     repeated = read * per_group * layer.groups * places.touched / source.lanes
-    work = max(1.0, vector_cycles) * row_bytes / (4 * target.lanes) + (0.0 if depthwise is None else repeated)
+    work = max(1.0, vector_cycles) * row_bytes / (4 * target.lanes)
     least = max(1, round(rows * row_bytes / (_CHUNK_SHARE * isa.l2_bytes)))
     chunks = balanced_chunks(source.batch * places.panels, isa.tasks, rows, repeated / work, least)
     if layer.groups > 1:

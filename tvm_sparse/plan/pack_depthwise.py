@@ -38,7 +38,7 @@ def pack_depthwise(layer: Convolution, source: Geometry, target: Geometry, isa: 
 def _pack_stationary(depthwise: StationaryDepthwise, isa: Isa) -> PackedLayer:
     source, target, channels, tile = depthwise.source, depthwise.target, depthwise.layer.groups, depthwise.tile
     kernel = depthwise_columns.DepthwiseColumns(
-        tile.tile, tile.kernel, tile.stride, tile.origin, tile.activation, tile.own
+        tile.tile, tile.kernel, tile.stride, tile.places, tile.activation
     )
     chunks = balanced_chunks(target.batch * target.panels, isa.tasks, channels, _ANOTHER_CHUNK)
     elements_in, elements_out = (channels * g.vectors * g.lanes for g in (source, target))

@@ -13,7 +13,7 @@ from tvm_sparse.plan.work import count_work
 from tvm_sparse.schedules.cpu.epilogue import Activation
 
 from .compiled import RUNNABLE, WIDEST, call_layer, isa_of
-from .convolutions import Case, weights
+from .convolutions import IDENTITY, Case, weights
 from .reference import EPS, activate, assert_within, convolution_bound, convolve
 
 if WIDEST != "avx512":
@@ -37,7 +37,7 @@ CASES = {
 }
 
 
-def layers(name, zeros, first=RELU6, second=Activation(), residual=False):
+def layers(name, zeros, first=RELU6, second=IDENTITY, residual=False):
     """Both layers of a case, and the geometry of the input and the output."""
     image, window, outputs, tile = CASES[name]
     rng = np.random.default_rng(2)

@@ -1,0 +1,90 @@
+"""Vectors around panels: read as a ring says, they hold the pixels of the padded image."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tvm_sparse.layout.geometry import Geometry
+from tvm_sparse.layout.merge import TAKE
+from tvm_sparse.layout.ring import Ring, ring_of_panels
+
+
+def read(ring: Ring, images: np.ndarray, source: Geometry, target: Geometry) -> np.ndarray:
+    """``[panels, places, lanes]`` as the kernels read them, of one channel; what stays out of the image is zero."""
+    stored = source.pack(images, fill=np.nan)[:, 0]
+    out = np.zeros((target.panels, len(ring.places), source.lanes))
+    for panel in range(target.panels):
+        for number, place in enumerate(ring.places):
+            base = ring.panels[panel, place.base], ring.vectors[panel, place.base]
+            vector = stored[base[0], base[1] + place.vector]
+            if place.lane is None:
+                out[panel, number] = vector
+                continue
+            index = ring.lanes[ring.indices[panel, place.lane]]
+            taken = (index & TAKE) != 0
+            out[panel, number] = np.where(taken, vector[index & (source.lanes - 1)], 0.0)
+    return out
+
+
+def expected(images, source, target, places, first, stride):
+    """The same pixels from the padded image."""
+    top, left = (max(0, -f) for f in first)
+    far = 8 + 2 * max(source.sub_height * source.grid[0], source.sub_width * source.grid[1]) * max(stride)
+    padded = np.pad(images[0, 0], ((top, far), (left, far)))
+    out = np.zeros((target.panels, len(places), source.lanes))
+    rows, columns = target.tile
+    for panel in range(target.panels):
+        py, px = divmod(panel, target.panels_across)
+        for number, (gy, gx) in enumerate(places):
+            for lane in range(target.grid[0] * target.grid[1]):
+                oy, ox = (int(o[lane]) for o in target.lane_origin)
+                y = (py * rows + oy) * stride[0] + gy + first[0] + top
+                x = (px * columns + ox) * stride[1] + gx + first[1] + left
+                out[panel, number, lane] = padded[y, x]
+    return out
+
+
+@given(
+    st.sampled_from([(4, 4), (2, 8), (7, 2), (1, 16), (3, 5)]),
+    st.tuples(st.integers(1, 3), st.integers(1, 4)),
+    st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    st.sampled_from([(1, 1), (2, 2), (2, 1)]),
+    st.tuples(st.integers(-2, 0), st.integers(-2, 0)),
+    st.tuples(st.integers(0, 1), st.integers(0, 1)),
+)
+def test_reads_the_padded_image(grid, tile, panels, stride, first, short):
+    size = tuple(g * t * p for g, t, p in zip(grid, tile, panels, strict=True))
+    # An image that does not fill the last subimages, too.
+    height, width = (max(1, s - less) for s, less in zip(size, short, strict=True))
+    target = Geometry(1, height, width, 16, grid, tile)
+    source_tile = tuple(t * s for t, s in zip(tile, stride, strict=True))
+    source = Geometry(1, height * stride[0], width * stride[1], 16, grid, source_tile)
+    places = tuple((gy, gx) for gy in range(source_tile[0] + 2) for gx in range(source_tile[1] + 2))
+    images = np.random.default_rng(0).uniform(1, 2, (1, 1, source.height, source.width))
+    ring = ring_of_panels(source, target, places, first, stride)
+    if ring is None:
+        return
+    used = np.arange(16) < grid[0] * grid[1]
+    got, want = (a[..., used] for a in (read(ring, images, source, target),
+                                        expected(images, source, target, places, first, stride)))  # fmt: skip
+    np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("grid, tile, size, bases, moves", [
+    ((4, 4), (1, 7), (28, 28), 3, 8),  # the panel with those above and below
+    ((7, 2), (1, 7), (14, 14), 2, 8),
+    ((4, 4), (2, 2), (7, 7), 1, 15),
+])  # fmt: skip
+def test_panels_share_bases_and_moves(grid, tile, size, bases, moves):
+    geometry = Geometry(1, *size, 16, grid, tile)
+    places = tuple((gy, gx) for gy in range(tile[0] + 2) for gx in range(tile[1] + 2))
+    ring = ring_of_panels(geometry, geometry, places, (-1, -1))
+    assert ring.panels.shape == (geometry.panels, bases) and ring.indices.shape == (geometry.panels, moves)
+
+
+def test_lanes_of_several_vectors():
+    source, target = Geometry(1, 14, 14, 16, (7, 2), (1, 7)), Geometry(1, 7, 7, 16, (4, 4), (2, 2))
+    assert ring_of_panels(source, target, ((0, 0),), (-1, -1), (2, 2)) is None
