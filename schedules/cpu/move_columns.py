@@ -95,20 +95,32 @@ class BlendColumns:
 
     Neighbouring outputs read the same pixels: the vectors of pixels that a stripe needs are merged once into a
     buffer, then each output is four multiply-adds of vectors of the buffer.
+
+    Parameters
+    ----------
+    residual : bool
+        Whether a second tensor, in the output's geometry, is added.
     """
+
+    residual: bool = False
+
+    @property
+    def shared_argument(self) -> int | None:
+        """Position of the argument that the output may overwrite."""
+        return 1 if self.residual else None
 
     def symbol(self, isa: Isa) -> str:
         """Name of the compiled function."""
-        return f"tvm_sparse_blend_columns_{isa.name}"
+        return f"tvm_sparse_blend_columns_{'residual_' if self.residual else ''}{isa.name}"
 
     def build(self, isa: Isa) -> PrimFunc:
-        """Build the kernel: ``(x, weights, table, y)``; weights ``[k, taps, lanes]``."""
-        arguments = [
-            ("x", 4, "float32"), ("weights", 1, "float32"), ("table", 1, "int32"), ("y", 4, "float32"),
-        ]  # fmt: skip
+        """Build the kernel: ``(x[, residual], weights, table, y)``; weights ``[k, taps, lanes]``."""
+        arguments = [("x", 4, "float32"), ("residual", 4, "float32")][: 2 if self.residual else 1]
+        arguments += [("weights", 1, "float32"), ("table", 1, "int32"), ("y", 4, "float32")]
         return build_function(self.symbol(isa), arguments, isa.lanes, lambda *flats: self._body(isa, *flats))
 
-    def _body(self, isa: Isa, source: Flat, weights: Flat, table_buffer: Flat, output: Flat) -> None:
+    def _body(self, isa: Isa, source: Flat, *rest: Flat) -> None:
+        weights, table_buffer, output = rest[-3:]
         table, lanes = TableReader(table_buffer, BLEND_FIELDS), isa.lanes
         with T.parallel(0, _tasks(table)) as number:
             task = _emit_task(table, number)
@@ -127,4 +139,5 @@ class BlendColumns:
                     value = factors[0] * buffer.load_vector(at[0] + c * lanes)
                     for position, weight in zip(at[1:], factors[1:], strict=True):
                         value = value + weight * buffer.load_vector(position + c * lanes)
-                    output.store_vector(task.write + to + c * step, value)
+                    place = T.bind(task.write + to + c * step)
+                    output.store_vector(place, value + rest[0].load_vector(place) if self.residual else value)

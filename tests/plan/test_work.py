@@ -49,7 +49,7 @@ def test_sparse_panel():
 
 
 def test_blocks_read_and_write_their_sums():
-    isa = replace(AVX512, l1_bytes=2 * ROW, l2_bytes=3 * ROW)
+    isa = replace(AVX512, l1_bytes=3 * ROW // 2, l2_bytes=3 * ROW)
     convolution = layer(8, 16, 40, residual=True)
     packed = pack_sparse(convolution, LINE, LINE, isa)
     table = TableValues(sparse_columns.FIELDS, packed.arrays[-1])

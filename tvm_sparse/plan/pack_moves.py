@@ -75,8 +75,9 @@ def _move_table(
 
 
 def pack_blend(
-    pixels: np.ndarray, weights: np.ndarray, source: Geometry, target: Geometry, channels: int, isa: Isa
-) -> PackedLayer:
+    pixels: np.ndarray, weights: np.ndarray, source: Geometry, target: Geometry, channels: int, isa: Isa,
+    residual: bool = False,
+) -> PackedLayer:  # fmt: skip
     """Pack a weighted sum of four pixels.
 
     Parameters
@@ -91,6 +92,8 @@ def pack_blend(
         Channels.
     isa : Isa
         Instruction set.
+    residual : bool
+        Whether a tensor of the target's shape is added.
     """
     lanes = target.lanes
     used = np.broadcast_to(target.used[:, :, None], pixels.shape)
@@ -122,7 +125,7 @@ def pack_blend(
         "blend_pointers": stripes * target.vectors,
     }
     table = pack_table(kernels.BLEND_FIELDS, values)
-    return PackedLayer(kernels.BlendColumns(), [factors.reshape(-1), table])
+    return PackedLayer(kernels.BlendColumns(residual), [factors.reshape(-1), table])
 
 
 def _sizes(source: Geometry, target: Geometry, channels_in: int, channels_out: int) -> dict[str, int]:

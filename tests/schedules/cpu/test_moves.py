@@ -59,8 +59,9 @@ def test_any_pixels_move(isa_name, seed):
 
 
 @every_isa
+@pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize("mode", ["half_pixel", "align_corners", "asymmetric"])
-def test_linear_resizing(isa_name, mode):
+def test_linear_resizing(isa_name, mode, residual):
     rng, isa = np.random.default_rng(0), isa_of(isa_name)
     for _ in range(10):
         source, target, images = pair(rng, isa.lanes)
@@ -74,15 +75,19 @@ def test_linear_resizing(isa_name, mode):
             weight = np.outer(axes[0][1][down], axes[1][1][across]).astype("float32")
             packed_weight = target.pack(np.broadcast_to(weight, (target.batch, 1, *weight.shape)))
             weights.append(packed_weight[: target.panels, 0])
-        packed = pack_blend(np.stack(pixels, 2), np.stack(weights, 2), source, target, channels, isa)
-        stored = source.pack(images, NOWHERE)
-        got = call(packed.kernel, isa_name, [stored, *packed.arrays], target.shape(channels))
+        packed = pack_blend(np.stack(pixels, 2), np.stack(weights, 2), source, target, channels, isa, residual)
+        stored = [source.pack(images, NOWHERE)]
+        other = rng.standard_normal((target.batch, channels, target.height, target.width)).astype("float32")
+        if residual:
+            stored.append(target.pack(other, NOWHERE))
+        got = call(packed.kernel, isa_name, [*stored, *packed.arrays], target.shape(channels))
         # Both axes as matrices, in double precision.
         matrices = [np.zeros((new, old)) for old, new in sizes]
         for matrix, (at, weight) in zip(matrices, axes, strict=True):
             for tap in range(2):
                 np.add.at(matrix, (np.arange(len(matrix)), at[tap]), weight[tap])
         expected = np.einsum("yi,ncij,xj->ncyx", matrices[0], images.astype("float64"), matrices[1], optimize=True)
+        expected = expected + other if residual else expected
         np.testing.assert_allclose(target.unpack(got), expected, rtol=1e-5, atol=2e-6)
 
 

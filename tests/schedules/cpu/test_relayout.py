@@ -7,6 +7,7 @@ from tvm import relax
 from tests.transform.canonicalize.helpers import constant, module
 from tvm_sparse.layout.geometry import Geometry, choose_geometry
 from tvm_sparse.layout.resample import linear, source_positions
+from tvm_sparse.schedules.cpu.move_columns import BlendColumns
 from tvm_sparse.transform.columns.values import Emitter, token_geometry
 
 from .compiled import WIDEST, every_isa, isa_of
@@ -170,6 +171,28 @@ def test_linear_resize(isa_name, mode):
             pixels, weights = linear(positions, x.shape[2 + axis])
             matrix = sum(np.eye(x.shape[2 + axis])[at] * w[:, None] for at, w in zip(pixels, weights, strict=True))
             want = np.moveaxis(np.tensordot(matrix, want, (1, 2 + axis)), 0, 2 + axis)
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
+@every_isa
+def test_sum_with_a_resized_image(isa_name):
+    options = {"layout": "NCHW", "method": "linear"}
+
+    def body(x, y):
+        def resized():
+            return OP.image.resize2d(unchanged(x, 3), (14, 10), **options)
+
+        shared = relax.BlockBuilder.current().emit(resized())
+        return OP.add(resized(), y), OP.add(OP.tanh(y), resized()), OP.add(resized(), resized()), OP.add(shared, shared)
+
+    x, y = random((1, 3, 7, 5)), random((1, 3, 14, 10), 1)
+    context = context_for(isa_name)
+    results = run_module(module([x.shape, y.shape], body), context, [x, y])
+    assert {kernel.residual for kernel in context.kernels.values() if isinstance(kernel, BlendColumns)} == {False, True}
+    (alone,) = run_module(
+        module([x.shape], lambda v: OP.image.resize2d(unchanged(v, 3), (14, 10), **options)), context_for(isa_name), [x]
+    )
+    for got, want in zip(results, (alone + y, np.tanh(y) + alone, 2 * alone, 2 * alone), strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
 
 

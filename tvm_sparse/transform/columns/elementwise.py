@@ -10,6 +10,7 @@ from tvm import relax
 
 from ..graph import constant
 from ..ops import static_shape
+from .resampling import Blend
 from .to_columns import Columns, Lowering, Result, handles
 
 _UNARY = [
@@ -34,6 +35,10 @@ def lower_unary(lowering: Lowering, call: relax.Call) -> Result:
 def lower_binary(lowering: Lowering, call: relax.Call) -> Result:
     """An operator of two tensors, one of them in columns; the other may be broadcast."""
     shape = static_shape(call)
+    for held, other in ((call.args[0], call.args[1]), (call.args[1], call.args[0])):
+        blend = lowering.held(held)
+        if isinstance(blend, Blend):
+            return blend.emit(lowering, lowering.to_image_columns(other))
     sides = [lowering.columns(argument) for argument in call.args]
     like = next((c for c in sides if c is not None and c.shape == shape), None)
     if like is None or call.ty.dtype != "float32":

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 from tvm import relax
 
 from tvm_sparse.layout import relayout, resample
-from tvm_sparse.layout.geometry import choose_geometry
+from tvm_sparse.layout.geometry import Geometry, choose_geometry
 from tvm_sparse.plan.pack_moves import pack_blend
 
 from ..ops import DEPTH_TO_SPACE, static_shape
 from .to_columns import Columns, Lowering, Result, handles
+from .values import Held
 
 
 @handles(DEPTH_TO_SPACE)
@@ -51,18 +54,52 @@ def lower_resize(lowering: Lowering, call: relax.Call) -> Result:
         y, x_at = np.meshgrid(rows, columns, indexing="ij")
         return lowering.emitter.move_pixels(x, target, y, x_at, shape)
     axes = [resample.linear(positions[i], sizes[i]) for i in range(2)]
-    pixels, weights = [], []
-    for down, across in product(range(2), repeat=2):
-        y, x_at = np.meshgrid(axes[0][0][down], axes[1][0][across], indexing="ij")
-        pixels.append(relayout.pixels_from_columns(target, x.geometry, x.channels, y, x_at))
-        weight = np.outer(axes[0][1][down], axes[1][1][across]).astype(np.float32)
-        weights.append(target.pack(np.broadcast_to(weight, (shape[0], 1, *weight.shape)))[: target.panels])
-    packed = pack_blend(
-        np.stack(pixels, axis=2), np.stack([w[:, 0] for w in weights], axis=2),
-        x.geometry, target, x.channels, lowering.context.isa,
-    )  # fmt: skip
-    out = lowering.emitter.kernel(packed.kernel, [x.value, *packed.arrays], target.shape(x.channels))
-    return Columns(out, target, x.channels, shape, False)
+    blend = Blend(x, target, axes, shape)
+    reader, place = lowering.sole_reader(call) or (None, 0)
+    if reader is not None and getattr(reader.op, "name", "") == "relax.add" and reader.ty.dtype == "float32":
+        other = reader.args[1 - place]
+        if static_shape(other) == shape and lowering.held(other) is None:
+            return Held(blend)
+    return blend.emit(lowering)
+
+
+@dataclass(frozen=True)
+class Blend:
+    """A linear resizing.
+
+    Parameters
+    ----------
+    x : Columns
+        Input.
+    target : Geometry
+        Geometry of the result.
+    axes : sequence
+        For rows and for columns: the two pixels that each pixel of the result reads, and their weights.
+    shape : tuple of int
+        Logical shape of the result.
+    """
+
+    x: Columns
+    target: Geometry
+    axes: Sequence[tuple[np.ndarray, np.ndarray]]
+    shape: tuple[int, ...]
+
+    def emit(self, lowering: Lowering, other: Columns | None = None) -> Columns:
+        """Call the kernel; `other`, of the result's shape, is added."""
+        x, target, axes = self.x, self.target, self.axes
+        pixels, weights = [], []
+        for down, across in product(range(2), repeat=2):
+            y, x_at = np.meshgrid(axes[0][0][down], axes[1][0][across], indexing="ij")
+            pixels.append(relayout.pixels_from_columns(target, x.geometry, x.channels, y, x_at))
+            weight = np.outer(axes[0][1][down], axes[1][1][across]).astype(np.float32)
+            weights.append(target.pack(np.broadcast_to(weight, (self.shape[0], 1, *weight.shape)))[: target.panels])
+        packed = pack_blend(
+            np.stack(pixels, axis=2), np.stack([w[:, 0] for w in weights], axis=2),
+            x.geometry, target, x.channels, lowering.context.isa, other is not None,
+        )  # fmt: skip
+        added = [] if other is None else [lowering.emitter.with_geometry(other, target).value]
+        out = lowering.emitter.kernel(packed.kernel, [x.value, *added, *packed.arrays], target.shape(x.channels))
+        return Columns(out, target, x.channels, self.shape, False)
 
 
 @handles("relax.strided_slice")

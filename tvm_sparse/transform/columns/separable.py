@@ -66,8 +66,8 @@ def hold_depthwise(
         Geometry of its output.
     """
     plan, isa = lowering.context.plan, lowering.context.isa
-    reader = lowering.sole_reader(call)
-    if reader is None or getattr(reader.op, "name", "") != CONV2D:
+    reader, place = lowering.sole_reader(call) or (None, 0)
+    if reader is None or place != 0 or getattr(reader.op, "name", "") != CONV2D:
         return None
     pointwise, shape = layer_of(reader), static_shape(reader)
     if not pointwise.pointwise or pointwise.groups > 1 or shape is None or 0 in shape or target.pixels == 1:

@@ -75,14 +75,14 @@ class Lowering:
         held = self._held.get(expression) if isinstance(expression, relax.Var) else None
         return None if held is None else held.what
 
-    def sole_reader(self, call: relax.Call) -> relax.Call | None:
-        """The call that alone reads what `call` is bound to, as its first argument."""
+    def sole_reader(self, call: relax.Call) -> tuple[relax.Call, int] | None:
+        """The call that alone reads what `call` is bound to, and as which of its arguments."""
         variable = self._graph.variable(call)
         users = [] if variable is None or self._graph.is_output(variable) else self._graph.users(variable)
         reader = self._graph.producer(users[0]) if len(users) == 1 else None
-        if not isinstance(reader, relax.Call) or not reader.args or not reader.args[0].same_as(variable):
+        if not isinstance(reader, relax.Call) or sum(v.same_as(variable) for v in free_variables(reader)) != 1:
             return None
-        return reader if sum(v.same_as(variable) for v in free_variables(reader)) == 1 else None
+        return next(((reader, i) for i, a in enumerate(reader.args) if a.same_as(variable)), None)
 
     def element(self, variable: relax.Expr, index: int) -> Result:
         """Element of a tuple that a handler returned, or None."""
