@@ -22,9 +22,7 @@ from .places import STENCIL_SHARE, Places
 from .stationary_depthwise import StationaryDepthwise
 
 # Share of the first-level cache that a K-block of a sparse layer fills, beside weights and sums that stream through it.
-SPARSE_BLOCK_SHARE = 1.1
-# The same where the kernel makes the block itself: the windows that it is made from pass through the cache too.
-_MADE_BLOCK_SHARE = 0.8
+SPARSE_BLOCK_SHARE = 0.8
 # Nonzeros that a row should have in a K-block, and how much larger a block is where they are fewer.
 _FEW_NONZEROS, _FEW_SHARE = 12, 1.4
 # Share of the first-level cache that a K-block of a dense layer fills where it reads panels in place.
@@ -64,8 +62,7 @@ def pack_sparse(
         places.tile, places.halo, layer.activation.epilogue, layer.residual, in_place and not layer.residual,
         depthwise=depthwise and depthwise.tile,
     )  # fmt: skip
-    share = SPARSE_BLOCK_SHARE if depthwise is None else _MADE_BLOCK_SHARE
-    ideal = int((STENCIL_SHARE if layer.depthwise else share) * isa.l1_bytes)
+    ideal = int((STENCIL_SHARE if layer.depthwise else SPARSE_BLOCK_SHARE) * isa.l1_bytes)
     touched = max(kernel.parts(isa)) * source.lanes if places.program is None else places.touched
     nonzeros = np.count_nonzero(layer.weight)
     if depthwise is None and nonzeros * ideal // (4 * touched) < _FEW_NONZEROS * rows * per_group * layer.groups:
