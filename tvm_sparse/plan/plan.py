@@ -69,7 +69,7 @@ class LayerPlan:
         ``"dense"``, ``"unstructured"``, ``"block 4x1"`` (or another shape); the user's plan may also say ``"auto"``,
         or ``"block"`` for the best shape.
     kernel : str
-        Symbol of the kernel.
+        Symbol of the kernel; of a depth-wise layer that its reader computes, the reader's.
     bytes_dense, bytes_packed : int
         Bytes of the weights before and after packing.
     speedup_estimate : float
@@ -77,10 +77,10 @@ class LayerPlan:
     why : str
         Reason for the choice.
     work : LayerWork, optional
-        What one call of the kernel does.
+        What one call of the kernel does; None of a depth-wise layer that its reader computes, whose work has both.
     calls : list of int
         Numbers of its calls among the kernel's calls in a run of the model: several where a batch is split into
-        groups or the layer runs in strips, none if nothing reads the layer's output.
+        groups or the layer runs in strips, none if nothing reads the layer's output or its reader computes it.
     strips : int
         Calls that do the work of one together, each on some rows of panels.
     """
