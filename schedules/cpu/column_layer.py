@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from .depthwise_tile import WINDOW_FIELDS, DepthwiseTile
+from .depthwise_tile import DepthwiseTile
 from .driver import FillBuffer
 from .ir import Flat, TableReader, as_long, build_function
 from .isa import Isa
+from .window_tile import WINDOW_FIELDS
 
 
 @dataclass(frozen=True)

@@ -4,24 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from .depthwise_tile import WINDOW_FIELDS, DepthwiseTile
-from .ir import Flat, TableReader, as_long, build_function
+from .depthwise_tile import DepthwiseTile
+from .ir import Flat, TableReader, build_function
 from .isa import Isa
-
-FIELDS = (
-    "tasks",
-    "panels",  # that are written in an image
-    "chunks",
-    "chunk",  # first channel of each chunk
-    "input_image",  # elements between images
-    "output_image",
-    "input_channel",  # elements between channels
-    "output",  # per panel: its first element in the image that is written
-    *WINDOW_FIELDS,
-)
+from .window_tile import PANEL_FIELDS
 
 
 @dataclass(frozen=True)
@@ -39,22 +27,8 @@ class DepthwiseColumns(DepthwiseTile):
         return build_function(self.symbol(isa), arguments, isa.lanes, lambda *flats: self._body(isa, *flats))
 
     def _body(self, isa: Isa, x: Flat, values: Flat, numbers: Flat, table_buffer: Flat, y: Flat) -> None:
-        table, lanes = TableReader(table_buffer, FIELDS), isa.lanes
-        vectors = self.tile[0] * self.tile[1]
-        with T.parallel(0, table.scalar("tasks")) as task:
-            chunk = T.bind(T.truncmod(task, table.scalar("chunks")))
-            place = T.bind(T.truncdiv(task, table.scalar("chunks")))
-            panel = T.bind(T.truncmod(place, table.scalar("panels")))
-            number = T.bind(T.truncdiv(place, table.scalar("panels")))
-            image = T.bind(as_long(number * table.scalar("input_image")))
-            output = T.bind(as_long(number * table.scalar("output_image") + table.at("output", panel)))
-            first = T.bind(table.at("chunk", chunk))
-            count = T.bind(table.at("chunk", chunk + 1) - first)
-            window = self.window_of(table, image, panel)
-            with T.serial(0, count) as number:
-                channel = T.bind(first + number)
-                target = T.bind(output + as_long(channel * (vectors * lanes)))
-                self.channel(
-                    isa, table, x, values, numbers, window, channel,
-                    lambda s, value, target=target: y.store_vector(target + s * lanes, value),
-                )  # fmt: skip
+        table = TableReader(table_buffer, PANEL_FIELDS)
+        self.emit_panels(
+            isa, table, y,
+            lambda window, channel, store: self.channel(isa, table, x, values, numbers, window, channel, store),
+        )  # fmt: skip

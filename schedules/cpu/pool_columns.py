@@ -1,4 +1,7 @@
-"""Max pooling over columns: the maximum over the taps of a window, channel by channel."""
+"""Max pooling over columns: the maximum over the taps of a window, channel by channel.
+
+Where windows are small a register tile reads them in place, otherwise they are built in a buffer.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from tvm.tirx import PrimFunc
 from .driver import DRIVER_FIELDS, HALO_FIELDS, Block, emit_tasks
 from .ir import Flat, TableReader, build_function, constant, registers
 from .isa import Isa
+from .window_tile import PANEL_FIELDS, PanelWindow, Store, WindowTile
 
 FIELDS = (*DRIVER_FIELDS, *HALO_FIELDS, "taps", "tap_count")
 
@@ -59,3 +63,32 @@ class MaxPoolColumns:
                     output.store_vector(y + s * lanes, accumulator.value)
 
         emit_tasks(isa, table, source, True, self.tile, rows, fill=LOWEST)
+
+
+@dataclass(frozen=True)
+class MaxPoolPanels(WindowTile):
+    """The register tile as a kernel; parameters as of the tile."""
+
+    def symbol(self, isa: Isa) -> str:
+        """Name of the compiled function."""
+        return f"tvm_sparse_max_pool_panels_{self.shape_name}_{isa.name}"
+
+    def build(self, isa: Isa) -> PrimFunc:
+        """Build the kernel: ``(x, table, y)``."""
+        arguments = [("x", 4, "float32"), ("table", 1, "int32"), ("y", 4, "float32")]
+        return build_function(self.symbol(isa), arguments, isa.lanes, lambda *flats: self._body(isa, *flats))
+
+    def _body(self, isa: Isa, source: Flat, table_buffer: Flat, output: Flat) -> None:
+        table = TableReader(table_buffer, PANEL_FIELDS)
+
+        def channel(window: PanelWindow, number, store: Store) -> None:
+            accumulators = registers(self.vectors, isa.lanes)
+            for accumulator in accumulators:
+                accumulator.set(constant(LOWEST, isa.lanes))
+            for vector, uses in self.read(isa, table, source, window, number, LOWEST, self.vectors):
+                for s, _ in uses:
+                    accumulators[s].set(T.max(accumulators[s].value, vector))
+            for s, accumulator in enumerate(accumulators):
+                store(s, accumulator.value)
+
+        self.emit_panels(isa, table, output, channel)

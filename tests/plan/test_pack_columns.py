@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.layout.halo_in_numpy import windows_in_numpy
 from tests.layout.strategies import geometries, windows
 from tests.plan.columns_in_numpy import convolve, run_columns
+from tests.plan.panels_in_numpy import run_pool
 from tests.sparsity.weights import pruned
 from tvm_sparse.errors import TvmSparseError
 from tvm_sparse.layout.geometry import Geometry, choose_geometry
@@ -24,6 +25,7 @@ from tvm_sparse.plan.pack_pool import pack_max_pool
 from tvm_sparse.plan.places import part_size
 from tvm_sparse.schedules.cpu.epilogue import Activation
 from tvm_sparse.schedules.cpu.isa import AVX2, AVX512, GENERIC, Isa
+from tvm_sparse.schedules.cpu.pool_columns import MaxPoolPanels
 
 INFINITY = float("inf")
 ACTIVATIONS = [
@@ -133,7 +135,11 @@ def test_max_pool(data, window, isa, channels):
     target = choose_geometry(2, *size, isa.lanes)
     x = np.random.default_rng(0).standard_normal((2, channels, source.height, source.width))
     packed = pack_max_pool(window, source, target, channels, isa)
-    y = run_columns(packed, None, source.pack(x, fill=np.nan), target.shape(channels), isa)
+    stored, shape = source.pack(x, fill=np.nan), target.shape(channels)
+    if isinstance(packed.kernel, MaxPoolPanels):
+        y = run_pool(packed, stored, shape)
+    else:
+        y = run_columns(packed, None, stored, shape, isa)
     lowest = float(np.finfo(np.float32).min)
     np.testing.assert_array_equal(target.unpack(y), windows_in_numpy(x, window, lowest).max((0, 1)))
 

@@ -13,7 +13,9 @@ from tvm_sparse.schedules.cpu.isa import Isa
 from .balance import balanced_chunks
 from .layer import Convolution, PackedLayer
 from .layer_tables import LayerTables
+from .pack_panels import pack_panels
 from .places import STENCIL_SHARE, Places
+from .stationary_depthwise import StationaryDepthwise
 
 # What a further part of the channels costs, as a share of the layer's time.
 _ANOTHER_CHUNK = 0.01
@@ -37,13 +39,18 @@ def pack_max_pool(
     """
     weight = np.broadcast_to(np.float32(0), (channels, 1, *window.kernel))
     layer = Convolution(weight, np.zeros(0, np.float32), window, channels)
+    stationary = StationaryDepthwise.plan(layer, source, target, isa)
+    if stationary is not None:
+        tile = stationary.tile
+        kernel = pool_columns.MaxPoolPanels(tile.tile, tile.kernel, tile.stride, tile.places)
+        return pack_panels(stationary, kernel, (), isa)
     places = Places.plan(layer, source, target, None, isa)
     blocks, pointers = _blocks(places, source.batch, channels, isa)
     values = {"taps": places.taps, "tap_count": places.taps.size}
     packed = {"block": blocks, "block_pointers": pointers}
     tables = LayerTables(layer, source, target, None, isa, pool_columns.FIELDS, packed, values)
-    kernel = pool_columns.MaxPoolColumns(places.tile)
-    return PackedLayer(kernel, (tables.whole(places),), tables.stripes(places))
+    windows = pool_columns.MaxPoolColumns(places.tile)
+    return PackedLayer(windows, (tables.whole(places),), tables.stripes(places))
 
 
 def _blocks(places: Places, batch: int, channels: int, isa: Isa) -> tuple[np.ndarray, np.ndarray]:

@@ -8,9 +8,10 @@ import numpy as np
 
 from tvm_sparse.layout.geometry import Geometry
 from tvm_sparse.layout.ring import Ring, ring_of_panels
-from tvm_sparse.schedules.cpu.depthwise_tile import DepthwiseTile, window_of_tile
+from tvm_sparse.schedules.cpu.depthwise_tile import DepthwiseTile
 from tvm_sparse.schedules.cpu.epilogue import epilogue_array
 from tvm_sparse.schedules.cpu.isa import Isa
+from tvm_sparse.schedules.cpu.window_tile import window_of_tile
 
 from .layer import Convolution
 from .stripes import Part

@@ -1,0 +1,204 @@
+"""Register tiles over windows of columns, input-stationary: a vector is read once for all outputs that it is part of.
+
+The window of a tile is the tile's own panel (with a stride: the pixels of its own subimages) with a ring around it.
+Vectors of the ring come from other panels, their lanes moved by one permute where they cross subimages; no buffer is
+filled. What is the same for all panels (which vectors come from one panel, which lanes move alike) is known when the
+code is made, so that addresses and lane indices are few and stay in registers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+
+from tvm.script.ir_builder import tirx as T
+
+from tvm_sparse.layout.ring import Place
+
+from .ir import Flat, TableReader, as_long, constant
+from .isa import Isa
+from .lanes import merge_lanes
+
+# Fields that say where the windows of panels are, in the tables of all kernels that have such a tile.
+WINDOW_FIELDS = (
+    "channels",
+    "base",  # per panel and base: its element in the image that is read
+    "lane",  # per panel and move of lanes: element of the lane index
+    "lanes",
+)
+# Fields of kernels that compute every channel of every panel by such a tile.
+PANEL_FIELDS = (
+    "tasks",
+    "panels",  # that are written in an image
+    "chunks",
+    "chunk",  # first channel of each chunk
+    "input_image",  # elements between images
+    "output_image",
+    "input_channel",  # elements between channels
+    "output",  # per panel: its first element in the image that is written
+    *WINDOW_FIELDS,
+)
+
+# Taps whose weights stay in registers; of more only those of some rows.
+_RESIDENT_TAPS = 9
+
+
+def window_of_tile(
+    tile: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int]
+) -> tuple[tuple[int, int], ...]:
+    """Rows and columns of the vectors that a tile's window holds, in the order that they are read."""
+    height, width = ((t - 1) * s + k for t, s, k in zip(tile, stride, kernel, strict=True))
+    if tile[0] == 1 or kernel[0] * kernel[1] > _RESIDENT_TAPS:
+        # Row by row: the weights of a row of taps serve a row of the tile and are not needed any more.
+        places = [(gy, gx) for gy in range(height) for gx in range(width)]
+    else:
+        places = [(gy, gx) for gx in range(width) for gy in range(height)]
+    return tuple(place for place in places if _uses(tile, kernel, stride, *place))
+
+
+def _uses(
+    tile: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int], gy: int, gx: int
+) -> list[tuple[int, int]]:
+    """Accumulators and taps ``(vector, tap)`` of a vector of the window."""
+    (rows, columns), (kh, kw), (sy, sx) = tile, kernel, stride
+    uses = []
+    for ky in range(kh):
+        for kx in range(kw):
+            (r, rest_y), (v, rest_x) = divmod(gy - ky, sy), divmod(gx - kx, sx)
+            if 0 <= r < rows and 0 <= v < columns and not rest_y and not rest_x:
+                uses.append((v * rows + r, ky * kw + kx))
+    return uses
+
+
+# Emits the store of a vector of a panel's result, given its number and its value.
+Store = Callable[[int, object], None]
+
+
+@dataclass(frozen=True)
+class PanelWindow:
+    """Where the window of a panel is, as expressions.
+
+    Parameters
+    ----------
+    bases : list
+        First element of each base.
+    moves : list
+        Lane indices, vectors.
+    """
+
+    bases: list
+    moves: list
+
+
+@dataclass(frozen=True)
+class WindowTile:
+    """What is computed of one panel from the windows of its pixels, channel by channel.
+
+    Parameters
+    ----------
+    tile : tuple of int
+        Rows and columns ``(R, V)`` of a panel.
+    kernel : tuple of int
+        Taps down and across.
+    stride : tuple of int
+        Stride down and across.
+    places : tuple of Place
+        Where the vectors of the window come from, in the order of `window_of_tile`.
+    """
+
+    tile: tuple[int, int]
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    places: tuple[Place, ...]
+
+    @property
+    def shape_name(self) -> str:
+        """Name of the window in symbols; the places are in its last part."""
+        (rows, columns), (kh, kw), (sy, sx) = self.tile, self.kernel, self.stride
+        key = ",".join(f"{p.base}:{p.vector}:{'' if p.lane is None else p.lane}" for p in self.places)
+        step = "" if self.stride == (1, 1) else f"_s{sy}x{sx}"
+        return f"{rows}x{columns}_k{kh}x{kw}{step}_{sha256(key.encode()).hexdigest()[:8]}"
+
+    @property
+    def vectors(self) -> int:
+        """Vectors of a panel for one channel."""
+        return self.tile[0] * self.tile[1]
+
+    def window_of(self, table: TableReader, image, panel) -> PanelWindow:
+        """Emit where the window of a panel is, in the image whose first element is `image`."""
+        bases = 1 + max(place.base for place in self.places)
+        moves = 1 + max((place.lane for place in self.places if place.lane is not None), default=-1)
+        return PanelWindow(
+            [T.bind(image + as_long(table.at("base", panel * bases + i))) for i in range(bases)],
+            [T.bind(table.vector("lanes", table.at("lane", panel * moves + i))) for i in range(moves)],
+        )
+
+    def read(
+        self, isa: Isa, table: TableReader, x: Flat, window: PanelWindow, channel, fill: float, registers: int
+    ) -> Iterator[tuple[object, list[tuple[int, int]]]]:
+        """Emit the reads of a channel's window: each vector, with the outputs and taps ``(vector, tap)`` that use it.
+
+        Parameters
+        ----------
+        isa : Isa
+            Instruction set.
+        table : TableReader
+            Table with `WINDOW_FIELDS` and ``input_channel``.
+        x : Flat
+            The input.
+        window : PanelWindow
+            Where the window is.
+        channel : expression
+            The channel.
+        fill : float
+            Value of pixels outside of the image.
+        registers : int
+            Registers that the outputs and what they need hold meanwhile.
+        """
+        shift = T.bind(as_long(channel * table.scalar("input_channel")))
+        bases = [T.bind(base + shift) for base in window.bases]
+        outside = constant(fill, isa.lanes)
+        # Where all vectors that the window is made of fit the registers they are read once, else each time.
+        sources = len({(place.base, place.vector) for place in self.places})
+        keeps = registers + sources + len(window.moves) + 1 <= isa.registers
+        known: dict[tuple[int, int], object] = {}
+        for (gy, gx), place in zip(window_of_tile(self.tile, self.kernel, self.stride), self.places, strict=True):
+            source = (place.base, place.vector)
+            if source not in known or not keeps:
+                known[source] = T.bind(x.load_vector(bases[place.base] + place.vector * isa.lanes))
+            vector = known[source]
+            if place.lane is not None:
+                vector = T.bind(merge_lanes(isa, outside, window.moves[place.lane], vector))
+            yield vector, _uses(self.tile, self.kernel, self.stride, gy, gx)
+
+    def emit_panels(
+        self, isa: Isa, table: TableReader, output: Flat, channel: Callable[[PanelWindow, object, Store], None]
+    ) -> None:
+        """Emit the loops over images, panels and channels, driven by `PANEL_FIELDS`.
+
+        Parameters
+        ----------
+        isa : Isa
+            Instruction set.
+        table : TableReader
+            The table.
+        output : Flat
+            What is written.
+        channel : callable
+            Emits a channel of a panel, given the window, the channel and what emits the store of a result.
+        """
+        with T.parallel(0, table.scalar("tasks")) as task:
+            chunk = T.bind(T.truncmod(task, table.scalar("chunks")))
+            place = T.bind(T.truncdiv(task, table.scalar("chunks")))
+            panel = T.bind(T.truncmod(place, table.scalar("panels")))
+            number = T.bind(T.truncdiv(place, table.scalar("panels")))
+            image = T.bind(as_long(number * table.scalar("input_image")))
+            target = T.bind(as_long(number * table.scalar("output_image") + table.at("output", panel)))
+            first = T.bind(table.at("chunk", chunk))
+            count = T.bind(table.at("chunk", chunk + 1) - first)
+            window = self.window_of(table, image, panel)
+            with T.serial(0, count) as number:
+                index = T.bind(first + number)
+                at = T.bind(target + as_long(index * (self.vectors * isa.lanes)))
+                channel(window, index, lambda s, value: output.store_vector(at + s * isa.lanes, value))
