@@ -88,12 +88,11 @@ class ColumnLayer(ABC):
         if depthwise is None:
             return None
         values, numbers = rest[-7:-5]
-        vectors = self.tile[0] * self.tile[1]
 
         def emit(buffer: Flat, stripe, image, first, count) -> None:
             window = depthwise.window_of(table, as_long(image), stripe)
             with T.serial(0, count) as number:
-                target = T.bind(as_long(number * (vectors * lanes)))
+                target = T.bind(as_long(number * (depthwise.vectors * lanes)))
                 depthwise.channel(
                     isa, table, source, values, numbers, window, T.bind(first + number),
                     lambda s, value: buffer.store_vector(target + s * lanes, value),

@@ -87,7 +87,7 @@ def lower_separable(
     work = count_work(layer, packed, isa, x.geometry, target, depthwise=separable.layer)
     out = call_layer(lowering, call, layer, packed, x, target, work, False)
     name = str(call.attrs["name"])
-    first = replace(separable.packed, arrays=packed.arrays[: len(packed.arrays) - 4], stripes=None)
+    first = replace(packed, arrays=packed.arrays[:-4], stripes=None)
     why = f"computed panel by panel with {name}, which alone reads it"
     note_layer(lowering, separable.call, separable.layer, first, Choice(DEPTHWISE, 1.0, why), None, target)
     rest = replace(packed, arrays=packed.arrays[-4:])
