@@ -17,7 +17,7 @@ from tvm_sparse.sparsity.formats.blocks import strip_sizes
 from .column_layer import ColumnLayer
 from .driver import DRIVER_FIELDS, HALO_FIELDS, Block, emit_tasks
 from .epilogue import emit_activation
-from .ir import Flat, Register, TableReader, as_long, broadcast, prefetch, registers
+from .ir import AHEAD, Flat, Register, TableReader, as_long, broadcast, prefetch, registers
 from .isa import Isa
 from .lanes import can_spread, load_quad, spread
 
@@ -123,6 +123,7 @@ class _Emitter:
         with T.serial(0, as_long(count)) as k:
             origin = T.bind(base + as_long(self.offsets[at + k]))
             weights = T.bind(weights_at + k * (size * width))
+            prefetch(self.values, weights + AHEAD)
             quad = T.bind(load_quad(self.isa, self.values, weights)) if indices else None
             for channel in range(width):
                 shifts = [self._shift(block, origin + stride * channel if channel else origin, s) for s in piece]

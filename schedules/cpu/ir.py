@@ -195,14 +195,21 @@ def load_bits(source: Flat, index, count: int):
     return T.reinterpret(f"uint{bits}", vector)
 
 
-def prefetch(source: Flat, index) -> None:
-    """Fetch the cache line of an element into the second-level cache; reading past the end is harmless."""
+# Elements of sparse weights that are fetched ahead: they come from beyond the second-level cache, once for every panel.
+AHEAD = 1024
+
+
+def prefetch(source: Flat, index, write: bool = False) -> None:
+    """Fetch the cache line of an element; reading past the end is harmless.
+
+    Lines to be read come into the second-level cache, lines to be written into the first-level one.
+    """
     T.evaluate(
         T.call_llvm_intrin(
             T.llvm_lookup_intrinsic_id("llvm.prefetch"),
             T.address_of(source[index]),
-            T.int32(0),  # for reading
-            T.int32(2),  # second-level cache
+            T.int32(int(write)),
+            T.int32(3 if write else 2),  # first-level or second-level cache
             T.int32(1),  # data
             dtype="void",
         )

@@ -14,22 +14,24 @@ from dataclasses import dataclass, replace
 import tvm
 from tvm.script.ir_builder import tirx as T
 
-from tvm_sparse.sparsity.formats.columns import QUAD
+from tvm_sparse.sparsity.formats.columns import GROUP, QUAD
 
 from .column_layer import ColumnLayer
 from .driver import DRIVER_FIELDS, HALO_FIELDS, Block, emit_tasks
 from .epilogue import emit_activation
-from .ir import Flat, TableReader, as_long, broadcast, constant, load_bits, prefetch, registers
+from .ir import AHEAD, Flat, TableReader, as_long, broadcast, constant, load_bits, prefetch, registers
 from .isa import Isa
 from .lanes import can_spread, load_quad, spread
 
 # Most vectors that one body computes of a panel read in place. More share a weight's broadcast, but a K-block then has
 # fewer channels, and its partial sums cost as much again. With many registers wide panels are best cut in two.
 _PART, _HALF = 5, 7
+# Bundles from now whose outputs are fetched.
+LATER = 2
 # Accumulators of a bundle, where the registers allow: two multiply-adds a cycle wait four cycles for their sums.
 _SUMS = 16
 
-FIELDS = (*DRIVER_FIELDS, *HALO_FIELDS, "rows", "group", "group_pointers", "prefetch", "spread")
+FIELDS = (*DRIVER_FIELDS, *HALO_FIELDS, "rows", "group", "group_pointers", "prefetch", "spread", "fetch_outputs")
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,17 @@ class SparseColumns(ColumnLayer):
     ----------
     in_place : bool
         Whether the output may overwrite the input: rows of a block read no channel that another block's rows write.
+    pairs : bool
+        Whether pairs of rows may share columns.
     """
 
     in_place: bool = False
+    pairs: bool = False
 
-    family = "sparse_columns"
+    @property
+    def family(self) -> str:
+        """Name of the format in the symbol."""
+        return "sparse_columns_pairs" if self.pairs else "sparse_columns"
 
     def parts(self, isa: Isa) -> list[int]:
         """Vectors of each part of the tile: windows are read whole, panels in place in parts of about one size."""
@@ -55,7 +63,13 @@ class SparseColumns(ColumnLayer):
 
     def bundle(self, isa: Isa) -> int:
         """Rows that a body computes at once."""
-        return max(1, min(4, (_SUMS if isa.registers >= 32 else isa.registers - 6) // max(self.parts(isa))))
+        vectors = max(self.parts(isa))
+        rows = max(1, min(4, (_SUMS if isa.registers >= 32 else isa.registers - 6) // vectors))
+        if not self.pairs:
+            return rows
+        # Sums of both rows stand beside a vector and two weights.
+        most = (isa.registers - 3) // vectors
+        return max(2, min(4, most, rows + rows % 2) // 2 * 2)
 
     @property
     def shared_argument(self) -> int | None:
@@ -73,7 +87,7 @@ class SparseColumns(ColumnLayer):
         def rows(block: Block) -> None:
             spread_weights = can_spread(isa, parts[0] * size)
             indices = [T.bind(table.vector("spread", i * isa.lanes)) for i in range(QUAD * spread_weights)]
-            first_of_block = T.bind(table.at("group", table.at("group_pointers", block.index * QUAD) * 4))
+            first_of_block = T.bind(table.at("group", table.at("group_pointers", block.index * QUAD) * GROUP))
             emit = _BundleEmitter(self, isa, table, values, offsets, numbers, output, residual, indices)
             begin = 0
             for vectors, count in Counter(parts).items():
@@ -98,18 +112,21 @@ class SparseColumns(ColumnLayer):
             begin = T.bind(table.at("group_pointers", pointer))
             count = T.bind(table.at("group_pointers", pointer + 1) - begin)
             with T.serial(0, count) as group:
-                entry = T.bind((begin + group) * 4)
+                entry = T.bind((begin + group) * GROUP)
                 first_row = T.bind(table.at("group", entry))
                 position = T.bind(table.at("group", entry + 2))
                 quads = T.bind(table.at("group", entry + 3))
+                shared = T.bind(table.at("group", entry + 4))
                 with T.serial(0, table.at("group", entry + 1)) as bundle:
                     # Positions are 64 bit, so that constant distances fold into the addresses.
-                    at = T.bind(as_long(position + bundle * (size * (quads * QUAD + tail))))
+                    at = T.bind(as_long(position + bundle * (size * (shared + quads * QUAD + tail))))
                     row = T.bind(first_row + bundle * size)
                     rows = [T.bind(table.at("rows", row + r)) for r in range(size)]
                     if fetches is not None:
                         emit.prefetch(block, (row - first_of_block) // size, fetches)
-                    emit.bundle(block, rows, vectors, at, quads, tail)
+                    later = [table.at("rows", row + LATER * size + r) for r in range(size)]
+                    emit.prefetch_outputs(block, later, vectors)
+                    emit.bundle(block, rows, vectors, at, shared, quads, tail)
 
 
 @dataclass(frozen=True)
@@ -137,8 +154,17 @@ class _BundleEmitter:
                 with T.serial(0, lines) as line:
                     prefetch(block.source, ahead + as_long((number * lines + line) * 16))
 
-    def bundle(self, block: Block, rows: list, vectors: int, at, quads, tail: int) -> None:
-        """Starts or earlier sums, quads, tails, activation, stores."""
+    def prefetch_outputs(self, block: Block, rows: list, vectors: int) -> None:
+        """Fetch the lines that a later bundle writes, where the output lies beyond the second-level cache."""
+        with T.If(tvm.tirx.all(block.first == 1, self.table.scalar("fetch_outputs") == 1)):
+            with T.Then():
+                for row in rows:
+                    place = T.bind(as_long(block.output + row * self.table.scalar("output_channel")))
+                    for s in range(vectors):
+                        prefetch(self.output, place + s * self.isa.lanes, write=True)
+
+    def bundle(self, block: Block, rows: list, vectors: int, at, shared, quads, tail: int) -> None:
+        """Starts, shared columns, quads, tails, earlier sums, activation, stores."""
         lanes, size, output, residual = self.isa.lanes, len(rows), self.output, self.residual
         accumulators = registers(vectors * size, lanes)
         sums = [accumulators[r * vectors : (r + 1) * vectors] for r in range(size)]
@@ -158,8 +184,15 @@ class _BundleEmitter:
             with T.Else():
                 for accumulator in accumulators:
                     accumulator.set(constant(0.0, lanes))
+        if self.kernel.pairs:
+            prefetch(self.values, at + as_long(AHEAD))
+            with T.serial(0, shared) as column:
+                self._shared_column(block, sums, T.bind(at + as_long(column * size)))
+            at = T.bind(at + as_long(shared * size))
         with T.serial(0, quads) as quad:
-            self._step(block, sums, T.bind(at + as_long(quad * (QUAD * size))), QUAD)
+            now = T.bind(at + as_long(quad * (QUAD * size)))
+            prefetch(self.values, now + as_long(AHEAD))
+            self._step(block, sums, now, QUAD)
         self._step(block, sums, T.bind(at + as_long(quads * (QUAD * size))), tail)
         # Earlier sums and residuals come from the second-level cache, in the order of the rows' counts: where they are
         # added last, no multiply-add waits for them.
@@ -182,10 +215,29 @@ class _BundleEmitter:
             for s, accumulator in enumerate(tile):
                 output.store_vector(place + s * lanes, accumulator.value)
 
+    def _shared_column(self, block: Block, sums: list, position) -> None:
+        """A column of every pair of rows: what both multiply is loaded once.
+
+        That leaves loads free for broadcasting the weights; permutes would take turns with the multiply-adds.
+        """
+        base, lanes = as_long(block.base), self.isa.lanes
+        for p in range(0, len(sums), 2):
+            origin = T.bind(base + as_long(self.offsets[position + p]))
+            weights = [T.bind(broadcast(self.values[position + p + r], lanes)) for r in range(2)]
+            for s in range(len(sums[p])):
+                vector = T.bind(block.source.load_vector(self._shift(block, origin, s)))
+                for row, weight in zip(sums[p : p + 2], weights, strict=True):
+                    row[s].set(row[s].value + weight * vector)
+
+    def _shift(self, block: Block, origin, s: int):
+        """Position of a vector of the tile, from that of its first one."""
+        column, row = divmod(s, self.kernel.tile[0])
+        down = row * self.isa.lanes
+        return origin + down if column == 0 else origin + (as_long(block.pitch) * column + down)
+
     def _step(self, block: Block, sums: list, position, count: int) -> None:
         """Some consecutive nonzeros of every row of the bundle."""
-        base, pitch, lanes = as_long(block.base), as_long(block.pitch), self.isa.lanes
-        tile_rows = self.kernel.tile[0]
+        base = as_long(block.base)
         if not count:
             return
         starts = [position + r * count for r in range(len(sums))]
@@ -194,9 +246,8 @@ class _BundleEmitter:
             for tile, (offset, weight) in zip(sums, of_rows, strict=True):
                 origin = T.bind(base + offset)
                 for s, accumulator in enumerate(tile):
-                    column, r = divmod(s, tile_rows)
-                    shift = origin + r * lanes if column == 0 else origin + (pitch * column + r * lanes)
-                    accumulator.set(accumulator.value + weight * block.source.load_vector(shift))
+                    vector = block.source.load_vector(self._shift(block, origin, s))
+                    accumulator.set(accumulator.value + weight * vector)
 
     def _offsets(self, position, count: int):
         """Up to four consecutive offsets, cut out of one load: loads bound the kernel, shifts are free."""

@@ -16,7 +16,7 @@ from tvm_sparse.schedules.cpu.isa import Isa
 from tvm_sparse.schedules.cpu.tile import row_sizes
 from tvm_sparse.sparsity.formats.blocks import strip_sizes
 
-QUAD = 4
+QUAD, GROUP = 4, 5
 
 
 class Table:
@@ -172,15 +172,15 @@ def _sparse_rows(frame: _Frame, kernel: sparse_columns.SparseColumns) -> None:
     bundle = kernel.bundle(frame.isa)
     values, offsets = frame.arrays[0], frame.arrays[1]
     pointers = frame.table.array("group_pointers", frame.block * QUAD + QUAD + 1)
-    groups = frame.table.array("group", int(pointers[-1]), 4)
+    groups = frame.table.array("group", int(pointers[-1]), GROUP)
     for tail in range(QUAD):
         begin, end = pointers[frame.block * QUAD + tail :][:2]
-        for first_row, count, position, quads in groups[begin:end].tolist():
+        for first_row, count, position, quads, shared in groups[begin:end].tolist():
             rows = frame.table.array("rows", first_row + count * bundle)[first_row:].reshape(count, bundle)
             for i, members in enumerate(rows.tolist()):
-                start = position + i * bundle * (quads * QUAD + tail)
+                start = position + i * bundle * (shared + quads * QUAD + tail)
                 sums: list[np.ndarray] = [np.zeros(()) for _ in members]
-                for step in [QUAD] * quads + [tail] * (tail > 0):
+                for step in [1] * shared + [QUAD] * quads + [tail] * (tail > 0):
                     for r in range(bundle):
                         at = slice(start, start := start + step)
                         sums[r] = sums[r] + np.tensordot(values[at].astype("float64"), frame.gather(offsets[at]), 1)

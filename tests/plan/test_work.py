@@ -67,6 +67,19 @@ def test_blocks_read_and_write_their_sums():
     assert work.read == 16 * ROW + 8 * ROW + weights
 
 
+def test_vectors_of_pairs_are_loaded_once():
+    convolution = layer(8, 40, 8 * 30)
+    packed = pack_sparse(convolution, LINE, LINE, AVX512)
+    table = TableValues(sparse_columns.FIELDS, packed.arrays[-1])
+    groups = int(table.array("group_pointers", 5)[-1])
+    bundles, shared = table.array("group", groups * 5).reshape(-1, 5)[:, [1, 4]].T
+    assert packed.kernel.pairs and (shared > 0).all() and bundles.sum() == 2
+    stored, of_pairs = packed.arrays[0].size - 16, 4 * int((bundles * shared).sum())
+    # Weights that are not shared are loaded four at a time, the others one by one, all in both parts of the tile.
+    work = count_work(convolution, packed, AVX512, LINE, LINE)
+    assert work.loaded == ((stored - of_pairs) * 7.5 + of_pairs * (3.5 + 2)) * 64
+
+
 def test_dense_panel():
     convolution = layer(12, 5, 60)
     packed = pack_dense(convolution, LINE, LINE, AVX512)

@@ -25,6 +25,12 @@ from .stationary_depthwise import StationaryDepthwise
 SPARSE_BLOCK_SHARE = 0.8
 # Nonzeros that a row should have in a K-block, and how much larger a block is where they are fewer.
 _FEW_NONZEROS, _FEW_SHARE = 12, 1.4
+# Nonzeros that a row must have in a K-block, so that pairs of rows share enough columns: 3 to 14 % of the time from
+# 20 % density on, nothing below.
+_PAIRED_NONZEROS = 26
+# Shares of the second-level cache: an output that fills more is not found there; rows of a panel that fills more lie
+# too far apart for a core's own prefetchers.
+_CACHED_SHARE, _NEAR_SHARE = 1 / 3, 1 / 16
 # Share of the first-level cache that a K-block of a dense layer fills where it reads panels in place.
 _DENSE_BLOCK_SHARE = 1.0
 # Share of the second-level cache that the outputs of a chunk fill: they stay there from block to block.
@@ -62,27 +68,34 @@ def pack_sparse(
         places.tile, places.halo, layer.activation.epilogue, layer.residual, in_place and not layer.residual,
         depthwise=depthwise and depthwise.tile,
     )  # fmt: skip
+    channels = per_group * layer.groups
     ideal = int((STENCIL_SHARE if layer.depthwise else SPARSE_BLOCK_SHARE) * isa.l1_bytes)
     touched = max(kernel.parts(isa)) * source.lanes if places.program is None else places.touched
     nonzeros = np.count_nonzero(layer.weight)
-    if depthwise is None and nonzeros * ideal // (4 * touched) < _FEW_NONZEROS * rows * per_group * layer.groups:
+    if depthwise is None and nonzeros * ideal // (4 * touched) < _FEW_NONZEROS * rows * channels:
         ideal = int(ideal * _FEW_SHARE)
-    block = even_block(per_group * layer.groups, ideal // (4 * touched), limit)
+    block = even_block(channels, ideal // (4 * touched), limit)
     if layer.groups > 1:
         block = min(limit, max(per_group, block // per_group * per_group))
+    elif nonzeros * block >= _PAIRED_NONZEROS * rows * channels:
+        kernel = replace(kernel, pairs=True)
     cores = isa if depthwise is None else replace(isa, tasks=1)
     chunks = count_chunks(layer, source, target, places, block, cores, nonzeros * SPARSE_PRODUCT_CYCLES)
     fmt = UnstructuredColumns(
-        places.channel_stride, taps, block, layer.groups, chunks, kernel.bundle(isa)
+        places.channel_stride, taps, block, layer.groups, chunks, kernel.bundle(isa), kernel.pairs
     )
     packed = fmt.pack(layer.weight.reshape(rows, per_group, -1))
     cached = depthwise is not None or fits_cache(layer, source, chunks, isa)
+    panel_bytes = 4 * rows * target.vectors * target.lanes
     values = {
-        "rows": packed["rows"],
+        "rows": np.pad(packed["rows"], (0, sparse_columns.LATER * kernel.bundle(isa))),
         "group": packed["group"],
         "group_pointers": packed["group_pointers"],
         "prefetch": prefetch_lines(packed, QUAD, places.channel_stride, cached),
         "spread": np.repeat(np.arange(QUAD), isa.lanes),
+        "fetch_outputs": int(
+            panel_bytes > _NEAR_SHARE * isa.l2_bytes and panel_bytes * target.panels > _CACHED_SHARE * isa.l2_bytes
+        ),
     }
     fields = (*sparse_columns.FIELDS, *kernel.window_fields)
     tables = LayerTables(layer, source, target, source.vectors, isa, fields, packed, values, depthwise)

@@ -25,7 +25,7 @@ from tvm_sparse.schedules.cpu import (
 from tvm_sparse.schedules.cpu.isa import Isa
 from tvm_sparse.schedules.cpu.lanes import can_spread
 from tvm_sparse.schedules.cpu.tile import pieces, row_sizes
-from tvm_sparse.sparsity.formats.columns import QUAD
+from tvm_sparse.sparsity.formats.columns import GROUP, QUAD
 
 from .layer import Convolution, PackedLayer
 from .plan import LayerWork
@@ -150,9 +150,22 @@ def _count_sparse(
     # Weights spread from a register are loaded four at a time, by every part of a tile.
     spread = can_spread(isa, max(parts) * packed.kernel.bundle(isa))
     weight_loads = len(parts) * (1 / QUAD if spread else 1.0)
-    inner = round(stored * frame.tiles * (frame.vectors + weight_loads) * frame.lane_bytes)
+    loads = stored * (frame.vectors + weight_loads)
+    if packed.kernel.pairs:
+        # Vectors that two rows multiply are loaded once; their weights are broadcast from memory.
+        shared = _shared_nonzeros(TableValues(sparse_columns.FIELDS, table)) * packed.kernel.bundle(isa)
+        loads -= shared * (frame.vectors / 2 + weight_loads - len(parts))
+    inner = round(loads * frame.tiles * frame.lane_bytes)
     weights = values.nbytes + offsets.nbytes
     return _in_columns(layer, frame, isa, target, stored, inner, weights, frame.passes * len(parts))
+
+
+def _shared_nonzeros(table: TableValues) -> int:
+    """Nonzeros of each row of all bundles that its pair shares."""
+    blocks = int(table.array("block_pointers", table.scalar("chunks") + 1)[-1])
+    groups = int(table.array("group_pointers", blocks * QUAD + 1)[-1])
+    group = table.array("group", groups * GROUP).reshape(-1, GROUP)
+    return int((group[:, 1] * group[:, 4]).sum())
 
 
 def _count_dense(layer: Convolution, packed: PackedLayer, isa: Isa, target: Geometry, _nonzeros: int) -> _Kernel:

@@ -1,13 +1,19 @@
 """Unstructured sparse convolutions over columns, against numpy."""
 
+from dataclasses import replace
+from math import prod
+
 import pytest
 
 from tvm_sparse.layout.halo import Window
+from tvm_sparse.layout.table import TableValues
+from tvm_sparse.plan import pack_columns
 from tvm_sparse.plan.pack_columns import pack_sparse
 from tvm_sparse.schedules.cpu.epilogue import Activation
 from tvm_sparse.schedules.cpu.isa import AVX2, AVX512
+from tvm_sparse.schedules.cpu.sparse_columns import FIELDS
 
-from .compiled import WIDEST, every_isa
+from .compiled import WIDEST, every_isa, isa_of
 from .convolutions import CASES, POINTWISE, ZEROS, Case, check, with_image
 
 SIMPLE = CASES["prime sizes, asymmetric padding"]
@@ -72,6 +78,30 @@ def test_tiles(tile):
     # More accumulators than registers are left beside the spread weights, or the only one.
     check(pack_sparse, WIDEST, SIMPLE, tile=tile)
     check(pack_sparse, WIDEST, CASES["stride 2, odd, asymmetric"], tile=tile, source_tile=tile)
+
+
+@every_isa
+@pytest.mark.parametrize("tile", [(1, 1), (2, 2), (5, 1), (7, 1), (7, 2)], ids=str)
+@pytest.mark.parametrize("name", ["several K-blocks", "many outputs"])
+def test_pairs_of_rows(isa_name, tile, name):
+    case, isa = CASES[name], isa_of(isa_name)
+    packed = check(pack_sparse, isa_name, case, "none", tile=tile, activation=RELU6, residual=True)
+    kernel = packed.kernel
+    assert kernel.pairs and kernel.bundle(isa) % 2 == 0
+    assert kernel.bundle(isa) == 2 or kernel.bundle(isa) * prod(tile) + 3 <= isa.registers
+    # Some share columns, some have columns of their own, some are left over.
+    check(pack_sparse, isa_name, replace(case, outputs=case.outputs + 2), "every count", tile=tile)
+
+
+def test_large_outputs_are_fetched(monkeypatch):
+    # Rows further on than the last one are asked for, too.
+    monkeypatch.setattr(pack_columns, "_NEAR_SHARE", 0.0)
+    monkeypatch.setattr(pack_columns, "_CACHED_SHARE", 0.0)
+    packed = check(pack_sparse, WIDEST, CASES["many outputs"])
+    assert TableValues(FIELDS, packed.arrays[-1]).scalar("fetch_outputs") == 1
+    monkeypatch.undo()
+    packed = check(pack_sparse, WIDEST, CASES["many outputs"])
+    assert TableValues(FIELDS, packed.arrays[-1]).scalar("fetch_outputs") == 0
 
 
 def test_wide_panel_is_read_in_parts():

@@ -26,7 +26,8 @@ def formats(draw) -> tuple[UnstructuredColumns, tuple[int, int, int]]:
     block = draw(st.integers(per_group if groups > 1 else 1, 2 * per_group * groups))
     chunks = draw(st.integers(1, 5))
     bundle = draw(st.integers(1, 4))
-    return UnstructuredColumns(8 * taps, positions, block, groups, chunks, bundle), (rows, per_group, taps)
+    pairs = bundle % 2 == 0 and draw(st.booleans())
+    return UnstructuredColumns(8 * taps, positions, block, groups, chunks, bundle, pairs), (rows, per_group, taps)
 
 
 CASES = formats().flatmap(lambda case: st.tuples(st.just(case[0]), pruned(case[1])))
@@ -54,14 +55,14 @@ def multiply(fmt: UnstructuredColumns, packed: dict, x: np.ndarray, bias: np.nda
         buffer = x[channel * fmt.channel_stride : (channel + channels) * fmt.channel_stride]
         for tail in range(QUAD):
             begin, end = packed["group_pointers"][block * QUAD + tail :][:2]
-            for first_row, bundles, position, quads in packed["group"][begin:end].tolist():
+            for first_row, bundles, position, quads, shared in packed["group"][begin:end].tolist():
                 for i in range(bundles):
                     rows = packed["rows"][first_row + i * fmt.bundle :][: fmt.bundle]
                     # A short bundle repeats a row: all starts are read before any sum is stored.
                     sums = np.array([bias[row] if first else y[row] for row in rows])
-                    for _ in range(quads):
+                    for step in [1] * shared + [QUAD] * quads:
                         for r in range(fmt.bundle):
-                            at = slice(position, position := position + QUAD)
+                            at = slice(position, position := position + step)
                             sums[r] += packed["values"][at].astype("float64") @ buffer[packed["offsets"][at]]
                     for r in range(fmt.bundle):
                         at = slice(position, position := position + tail)
@@ -103,6 +104,22 @@ def test_work_of_a_chunk(case):
     assert sorted(row for chunk in owners for row in chunk) == list(range(len(weight)))
 
 
+@pytest.mark.parametrize("bundle", [2, 4])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_pairs_share_columns(bundle, groups):
+    # Rows alike in pairs, far from each other, of different counts.
+    rng = np.random.default_rng(0)
+    half = rng.standard_normal((20, 40, 1)).astype("float32")
+    half[np.arange(40) >= np.arange(20)[:, None] // 4 * 5 + 10] = 0
+    weight = np.concatenate([half, half[::-1]])
+    fmt = UnstructuredColumns(8, (0,), 40 * groups, groups, bundle=bundle, pairs=True)
+    packed = fmt.pack(weight)
+    np.testing.assert_array_equal(fmt.unpack(packed, weight.shape), weight)
+    shared = (packed["group"][:, 1] * packed["group"][:, 4]).sum() * bundle
+    # Rows of several conv groups in one block have no channel in common.
+    assert shared == (np.count_nonzero(weight) if groups == 1 else 0)
+
+
 @settings(max_examples=50)
 @given(st.integers(1, 60), st.integers(1, 12), st.integers(1, 6))
 def test_split_rows(groups, chunks, unit):
@@ -125,6 +142,8 @@ def test_size():
 
 def test_offsets_must_fit_16_bits():
     UnstructuredColumns(256, (0, 255), 256)
+    with pytest.raises(ValueError, match="even number of rows"):
+        UnstructuredColumns(1, (0,), 4, bundle=3, pairs=True)
     with pytest.raises(ValueError, match="256 channels of 256 elements.*smaller block"):
         UnstructuredColumns(256, (0, 256), 256)
 

@@ -2,10 +2,12 @@
 
 The rows of a weight ``[M, C / groups, taps]`` are cut into K-blocks of input channels, so that the activations that a
 block reads stay in the first-level cache. Within a block rows are sorted by count and taken some at a time, as a
-*bundle*, so that a small register tile has enough independent sums. Rows of a bundle are padded to its longest with
-zeros (neighbours in the order rarely differ); all bundles of a *group* have the same count, ``4 * quads + tail``, and
-the groups of one tail are neighbours: a kernel runs one loop per tail without mispredicted branches (SELL-C-sigma's
-idea). Offsets are 16 bit, premultiplied, in elements of the buffer that the block reads.
+*bundle*, so that a small register tile has enough independent sums. Bundles may consist of pairs of rows that share
+columns, as many as can be found: what both multiply is loaded once. Rows of a bundle are padded to its longest with
+zeros (neighbours in the order rarely differ); all bundles of a *group* have as many shared columns and as many
+other nonzeros, ``4 * quads + tail``, and the groups of one tail are neighbours: a kernel runs one loop per tail
+without mispredicted branches (SELL-C-sigma's idea). Offsets are 16 bit, premultiplied, in elements of the buffer that
+the block reads.
 """
 
 from __future__ import annotations
@@ -16,9 +18,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from .offsets import check_offsets, packed_bytes, places_of_offsets
+from .row_pairs import pair_rows, round_down
 
 # Nonzeros of one unrolled step; a row's tail has fewer.
 QUAD = 4
+# Entries of a group.
+GROUP = 5
+# What another group costs, in columns that a bundle's pairs share: branch prediction does not foresee its loops' ends.
+_GROUP_COST = 20
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,8 @@ class UnstructuredColumns:
         Parts of the output channels that run in parallel.
     bundle : int
         Rows that a kernel computes at once.
+    pairs : bool
+        Whether bundles, of an even number of rows, consist of pairs of rows that share columns.
     """
 
     channel_stride: int
@@ -47,11 +56,14 @@ class UnstructuredColumns:
     groups: int = 1
     chunks: int = 1
     bundle: int = 1
+    pairs: bool = False
     name: str = "unstructured"
 
     def __post_init__(self) -> None:
         if min(self.block, self.groups, self.chunks, self.bundle) < 1:
             raise ValueError(f"block, groups, chunks and bundle must be at least 1: {self}")
+        if self.pairs and self.bundle % 2:
+            raise ValueError(f"bundles of pairs must have an even number of rows: {self}")
         check_offsets(self.block, self.channel_stride, self.taps)
 
     def pack(self, dense: np.ndarray) -> dict[str, np.ndarray]:
@@ -65,9 +77,10 @@ class UnstructuredColumns:
         Returns
         -------
         dict of str to numpy.ndarray
-            ``values`` float32 and ``offsets`` uint16 ``[nonzeros + padding]``: of each bundle four of every row,
-            again and again, then the rows' tails; ``rows`` (output channels, in order of work; a bundle short of
-            rows repeats its last one); ``group`` ``[n, 4]``: first row, bundles, first nonzero, quads;
+            ``values`` float32 and ``offsets`` uint16 ``[nonzeros + padding]``: of each bundle a shared one of every
+            row, again and again, then four others of every row, then the rows' tails; ``rows`` (output channels,
+            in order of work; a bundle short of rows repeats some); ``group`` ``[n, 5]``: first row, bundles, first
+            nonzero, quads, shared columns;
             ``group_pointers`` ``[blocks * 4 + 1]`` by block and tail; ``block`` ``[blocks, 4]``: first input
             channel, channels, first, last;
             ``block_pointers`` ``[chunks + 1]``.
@@ -76,12 +89,12 @@ class UnstructuredColumns:
         if taps != len(self.taps) or rows % self.groups:
             raise ValueError(f"a weight of shape {dense.shape} does not fit {self}")
         position = np.arange(self.block)[:, None] * self.channel_stride + np.asarray(self.taps)
-        out = _Packed(self.bundle)
+        out = _Packed(self.bundle, self.pairs)
         for chunk in self._chunks(rows, per_group):
             out.block_pointers.append(len(out.blocks))
             for row_range, channels, local, first, last in chunk:
                 weight = dense[row_range.start : row_range.stop, local.start : local.stop]
-                out.add_block(weight, row_range, channels, position, per_group, self.groups, first, last)
+                out.add_block(weight, row_range, channels, position, per_group, first, last)
         out.block_pointers.append(len(out.blocks))
         return out.arrays()
 
@@ -103,13 +116,13 @@ class UnstructuredColumns:
         for block, (channel, _, _, _) in enumerate(packed["block"]):
             for tail in range(QUAD):
                 begin, end = pointers[block * QUAD + tail], pointers[block * QUAD + tail + 1]
-                for first, bundles, position, quads in packed["group"][begin:end]:
-                    size = self.bundle * (quads * QUAD + tail)
+                for first, bundles, position, quads, shared in packed["group"][begin:end]:
+                    numbers = list(_bundle_rows(self.bundle, shared, quads, tail))
                     for index in range(bundles):
-                        for place, number in _bundle_rows(self.bundle, quads, tail):
+                        for place, number in enumerate(numbers):
                             row = packed["rows"][first + index * self.bundle + number]
                             base = channel - row // rows_per_group * per_group
-                            k = position + index * size + place
+                            k = position + index * len(numbers) + place
                             local, tap = lookup[int(packed["offsets"][k])]
                             if packed["values"][k] != 0:
                                 dense[row, base + local, tap] = packed["values"][k]
@@ -164,23 +177,70 @@ def split_rows(rows: int, chunks: int, unit: int) -> list[range]:
     ]
 
 
-def _bundle_rows(bundle: int, quads: int, tail: int) -> Iterator[tuple[int, int]]:
-    """Every place of a bundle's nonzeros, with the number of its row."""
+def _bundle_rows(bundle: int, shared: int, quads: int, tail: int) -> Iterator[int]:
+    """The row of every nonzero of a bundle, in their order."""
+    for place in range(bundle * shared):
+        yield place % bundle
     for place in range(bundle * quads * QUAD):
-        yield place, place // QUAD % bundle
+        yield place // QUAD % bundle
     for place in range(bundle * tail):
-        yield bundle * quads * QUAD + place, place // tail
+        yield place // tail
+
+
+def _columns(nonzero: np.ndarray, both: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Columns that pairs of rows share and that each row has beside them.
+
+    Parameters
+    ----------
+    nonzero : numpy.ndarray
+        bool ``[bundles, rows, columns]``.
+    both : int
+        Columns that the rows of a pair share, of those that both have.
+    size : int
+        Nonzeros of every row beside the shared ones.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        ``[bundles, rows, both]``, alike for both rows of a pair, and ``[bundles, rows, size]``, padded with
+        the number of columns.
+    """
+    bundles, rows, columns = nonzero.shape
+    if both:
+        common = nonzero[:, 0::2] & nonzero[:, 1::2]
+        common &= np.cumsum(common, axis=2) <= both
+        shared = np.nonzero(common)[2].reshape(bundles, rows // 2, both).repeat(2, axis=1)
+        nonzero = nonzero & ~common.repeat(2, axis=1)
+    else:
+        shared = np.zeros((bundles, rows, 0), np.int64)
+    own = np.full((bundles, rows, size), columns)
+    bundle, row, column = np.nonzero(nonzero)
+    own[bundle, row, np.cumsum(nonzero, axis=2)[bundle, row, column] - 1] = column
+    return shared, own
+
+
+def _interleave(array: np.ndarray, shared: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Entries of ``[bundles, rows, columns]`` as a kernel reads them: shared ones, quads of rows by turns, tails."""
+    bundles, rows, _ = array.shape
+    out = []
+    whole = own.shape[2] // QUAD * QUAD
+    for columns, step in ((shared, 1), (own[..., :whole], QUAD)):
+        entries = np.take_along_axis(array, columns, 2).reshape(bundles, rows, -1, step)
+        out.append(entries.swapaxes(1, 2).reshape(bundles, -1))
+    out.append(np.take_along_axis(array, own[..., whole:], 2).reshape(bundles, -1))
+    return np.concatenate(out, 1).reshape(-1)
 
 
 class _Packed:
     """Growing arrays of a packed weight."""
 
-    def __init__(self, bundle: int) -> None:
+    def __init__(self, bundle: int, pairs: bool) -> None:
         self.bundle = bundle
+        self.pairs = pairs
         self.values: list[np.ndarray] = []
         self.offsets: list[np.ndarray] = []
         self.rows: list[np.ndarray] = []
-        self.groups: list[tuple[int, int, int, int]] = []
+        self.groups: list[tuple[int, ...]] = []
         self.group_pointers = [0]
         self.blocks: list[tuple[int, int, int, int]] = []
         self.block_pointers: list[int] = []
@@ -194,50 +254,60 @@ class _Packed:
         channels: range,
         position: np.ndarray,
         per_group: int,
-        conv_groups: int,
         first: bool,
         last: bool,
     ) -> None:
         """Add one block: `weight` ``[rows, channels of the row's group in the block, taps]``."""
         flat = weight.reshape(len(rows), -1)
-        count = (flat != 0).sum(1)
+        nonzero = flat != 0
+        count = nonzero.sum(1)
         order = np.argsort(count, kind="stable")
         if not first and not last:
             order = order[count[order] > 0]
-        row, column = np.nonzero(flat)
-        channel, tap = np.divmod(column, weight.shape[2])
-        if len(channels) != weight.shape[1]:
-            # Several conv groups share the block: a row's channels start at its own group's.
-            rows_per_group = len(rows) * per_group // len(channels)
-            channel = channel + row // rows_per_group * per_group
-        # Nonzeros of each row moved to its start; what is left is padding.
-        rank = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
-        shape = (len(rows), int(count.max(initial=0)))
-        values, offsets = np.zeros(shape, np.float32), np.zeros(shape, np.uint16)
-        values[row, rank] = flat[row, column]
-        offsets[row, rank] = position[channel, tap]
-        short = -len(order) % self.bundle
-        bundles = np.concatenate([order, np.repeat(order[-1:], short)]).reshape(-1, self.bundle)
-        longest = count[bundles[:, -1]]
+        channel = np.arange(weight.shape[1])[:, None]
+        # Where several conv groups share the block, a row's channels start at its own group's, and none are shared.
+        several = len(channels) != weight.shape[1]
+        rows_per_group = len(rows) * per_group // len(channels) if several else len(rows)
+        base = np.arange(len(rows)) // rows_per_group * per_group if several else np.zeros(len(rows), np.int64)
+        place = position[base[:, None, None] + channel, np.arange(weight.shape[2])].reshape(len(rows), -1)
+        # One column more, where padding points to.
+        flat, place = (np.pad(array, ((0, 0), (0, 1))) for array in (flat, place))
+        bundles, shared = self._bundles(nonzero, order, self.pairs and not several)
+        own = count[bundles].max(1, initial=0) - shared
         self.blocks.append((channels.start, len(channels), int(first), int(last)))
         for tail in range(QUAD):
-            for size in np.unique(longest[longest % QUAD == tail]).tolist():
-                members = bundles[longest == size]
-                self.groups.append((self._row_count, len(members), self._value_count, size // QUAD))
+            kind = own % QUAD == tail
+            for size, both in np.unique(np.stack([own[kind], shared[kind]], 1), axis=0).tolist():
+                members = bundles[kind & (own == size) & (shared == both)]
+                self.groups.append((self._row_count, len(members), self._value_count, size // QUAD, both))
                 self.rows.append(np.asarray(rows)[members].reshape(-1))
-                self.values.append(self._interleave(values[members, :size]))
-                self.offsets.append(self._interleave(offsets[members, :size]))
+                columns = _columns(nonzero[members], both, size)
+                self.values.append(_interleave(flat[members], *columns))
+                self.offsets.append(_interleave(place[members], *columns))
                 self._row_count += members.size
-                self._value_count += members.size * size
+                self._value_count += members.size * (both + size)
             self.group_pointers.append(len(self.groups))
 
-    def _interleave(self, nonzeros: np.ndarray) -> np.ndarray:
-        """Order ``[bundles, rows, nonzeros]`` as a kernel reads it: quads of all rows by turns, then the tails."""
-        bundles, rows, size = nonzeros.shape
-        whole = size // QUAD * QUAD
-        quads = nonzeros[..., :whole].reshape(bundles, rows, -1, QUAD).swapaxes(1, 2)
-        tails = nonzeros[..., whole:]
-        return np.concatenate([quads.reshape(bundles, -1), tails.reshape(bundles, -1)], 1).reshape(-1)
+    def _bundles(self, nonzero: np.ndarray, order: np.ndarray, pairs: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of each bundle ``[n, rows]``, columns that its pairs share ``[n]``; `order` has the rows by count."""
+        if not pairs:
+            short = -len(order) % self.bundle
+            bundles = np.concatenate([order, np.repeat(order[-1:], short)]).reshape(-1, self.bundle)
+            return bundles, np.zeros(len(bundles), np.int64)
+        if not len(order):
+            return np.zeros((0, self.bundle), np.int64), np.zeros(0, np.int64)
+        pair = order[pair_rows(nonzero[order])]
+        common = (nonzero[pair[:, 0]] & nonzero[pair[:, 1]]).sum(1)
+        longest = nonzero[pair].sum(2).max(1)
+        arranged = np.lexsort((common, longest))
+        arranged = np.concatenate([arranged, np.repeat(arranged[-1:], -len(pair) % (self.bundle // 2))])
+        bundles = pair[arranged].reshape(-1, self.bundle)
+        longest = longest[arranged].reshape(len(bundles), -1).max(1)
+        shared = common[arranged].reshape(len(bundles), -1).min(1)
+        for size in np.unique(longest):
+            alike = longest == size
+            shared[alike] = round_down(shared[alike], _GROUP_COST)
+        return bundles, shared
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The packed weight."""
@@ -246,7 +316,7 @@ class _Packed:
             "values": join([*self.values, np.zeros(16)]).astype(np.float32),
             "offsets": join([*self.offsets, np.zeros(16)]).astype(np.uint16),
             "rows": join([*self.rows, np.zeros(0)]).astype(np.int64),
-            "group": np.asarray(self.groups, np.int64).reshape(-1, 4),
+            "group": np.asarray(self.groups, np.int64).reshape(-1, GROUP),
             "group_pointers": np.asarray(self.group_pointers, np.int64),
             "block": np.asarray(self.blocks, np.int64).reshape(-1, 4),
             "block_pointers": np.asarray(self.block_pointers, np.int64),
