@@ -113,7 +113,11 @@ def emit_activation(kind: str, value, numbers: Flat, channels, row, lanes: int):
     if kind == "prelu":
         slope = broadcast(numbers[channels * 2 + PARAMETERS + row], lanes)
         return T.max(value, constant(0.0, lanes)) + slope * T.min(value, constant(0.0, lanes))
-    return bind_lets(_FUNCTIONS[kind](T.bind(value)))
+    function = _FUNCTIONS[kind]
+    if kind == "gelu" and lanes == math.GELU_PIECES:
+        # Only vectors of AVX-512 have so many lanes.
+        function = math.gelu_by_pieces
+    return bind_lets(function(T.bind(value)))
 
 
 _FUNCTIONS = {

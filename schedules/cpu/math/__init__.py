@@ -12,9 +12,11 @@ which takes time exponential in the length of a chain of them.
 
 
 from .activations import (
+    GELU_PIECES,
     elu,
     erf,
     gelu,
+    gelu_by_pieces,
     gelu_tanh,
     hard_sigmoid,
     hard_swish,
@@ -49,6 +51,7 @@ __all__ = [
     "expm1",
     "fma",
     "gelu",
+    "gelu_by_pieces",
     "gelu_tanh",
     "hard_sigmoid",
     "hard_swish",

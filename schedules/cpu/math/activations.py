@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 from tvm import tirx
 from tvm.ir import Expr
 
 from .exponentials import exp, exp_nonpositive, expm1, log1p_unit
-from .scope import Scope, fma
+from .scope import ROUND, Scope, fma
 
 # tanh(x) / x in x^2, |x| <= 9.1, relative error 7e-8.
 _TANH_LIMIT = 9.1
@@ -40,6 +41,10 @@ _ERF_Q = (
     0.0011707278899848461,
     3.7831865483894944e-05,
 )
+
+# Pieces of the normal distribution's tail: as many as a register has lanes. Beyond the limit GELU is under 1e-7.
+GELU_PIECES = 16
+_GELU_LIMIT = 5.6
 
 
 def sigmoid(x: Expr) -> Expr:
@@ -130,6 +135,45 @@ def gelu(x: Expr) -> Expr:
     half = s.let(x * s.f32(0.5))
     phi = _odd_rational(s, x * s.f32(math.sqrt(0.5)), _ERF_LIMIT, _ERF_P, _ERF_Q)
     return s.result(fma(half, phi, half))
+
+
+def gelu_by_pieces(x: Expr) -> Expr:
+    """As `gelu`, for vectors of 16 lanes with AVX-512: no division, which alone takes as long; half the time.
+
+    GELU is max(x, 0) - t Q(t), t = |x|, Q(t) = 1 - Phi(t). Each lane takes the coefficients of its piece of Q from
+    registers, by a permute.
+
+    Parameters
+    ----------
+    x : Expr
+        float32x16.
+
+    Returns
+    -------
+    Expr
+        float32x16.
+    """
+    s = Scope(x)
+    x = s.let(x)
+    t = s.let(s.at_most(s.let(tirx.abs(x)), _GELU_LIMIT))
+    step = _GELU_LIMIT / (GELU_PIECES - 1)
+    number = s.let(fma(t, s.f32(1 / step), s.f32(ROUND)))
+    r = s.let(fma(s.let(number - s.f32(ROUND)), s.f32(-step), t))
+    tail: Expr | None = None
+    for column in _normal_tail_pieces(step).T[::-1]:
+        table = tirx.Shuffle([tirx.const(float(c), "float32") for c in column], list(range(GELU_PIECES)))
+        # The permute looks at the lowest four bits, which hold the piece.
+        c = s.let(tirx.call_llvm_pure_intrin(s.dtype, "llvm.x86.avx512.permvar.sf.512", table, s.bits(number)))
+        tail = c if tail is None else s.let(fma(tail, r, c))
+    return s.result(fma(s.f32(0.0) - t, tail, s.at_least(x, 0.0)))
+
+
+def _normal_tail_pieces(step: float) -> np.ndarray:
+    """Polynomials ``[pieces, 5]`` of 1 - Phi around the multiples of a step, by interpolation at Chebyshev's nodes."""
+    nodes = step / 2 * np.cos(np.pi * (np.arange(5) + 0.5) / 5)
+    centers = step * np.arange(GELU_PIECES)
+    values = [[math.erfc((center + node) / math.sqrt(2)) / 2 for node in nodes] for center in centers]
+    return np.linalg.solve(np.vander(nodes, increasing=True), np.array(values).T).T
 
 
 def gelu_tanh(x: Expr) -> Expr:

@@ -144,6 +144,20 @@ def test_gelu_is_right_to_a_millionth(isa_name):
     np.testing.assert_allclose(evaluate("gelu", x, isa_name), want, rtol=6e-7, atol=1e-6)
 
 
+def test_gelu_by_pieces():
+    if WIDEST != "avx512":
+        pytest.skip("AVX-512 alone has vectors of 16 lanes")
+    x = samples(-MAX, 1e4)
+    want = REFERENCES["gelu"](x.astype("float64"))
+    got = evaluate("gelu_by_pieces", x)
+    np.testing.assert_allclose(got, want, rtol=1e-6, atol=4e-7)
+    # Small values keep their precision.
+    small = np.abs(x) < 1e-2
+    np.testing.assert_allclose(got[small], want[small], rtol=2e-6, atol=1e-40)
+    special = evaluate("gelu_by_pieces", np.array([np.nan, np.inf, -np.inf], "float32"))
+    assert np.isnan(special[0]) and np.isposinf(special[1]) and abs(special[2]) < 1e-6
+
+
 @every_isa
 def test_gelu_tanh(isa_name):
     x = samples(-9, 1e4)
