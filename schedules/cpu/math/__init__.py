@@ -41,6 +41,7 @@ from .exponentials import (
 from .scope import fma
 
 __all__ = [
+    "GELU_PIECES",
     "cosh",
     "elu",
     "erf",

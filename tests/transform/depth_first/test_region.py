@@ -142,6 +142,15 @@ def test_regions_are_formed_where_tensors_exceed_the_cache():
     assert search.cut_run(4, lambda a, b: part(small, a, b), replace(AVX512, l2_bytes=2**21)) == []
 
 
+def test_regions_are_formed_though_all_is_read_later():
+    # What a layer wrote is still cached when the next one reads it, also where somebody needs it afterwards.
+    large = chain((112, 112), WINDOWS[:1] * 2, [False] * 2, channels=512)
+    tensors = [replace(tensor, whole=True, kept=True) for tensor in large.tensors]
+    isa = replace(AVX512, l2_bytes=2**23)
+    assert search.cut_run(2, lambda a, b: Region(large.layers[a:b], tensors), isa) != []
+
+
+
 @pytest.mark.parametrize("count", [2, 5])
 def test_regions_do_not_overlap(count):
     region = chain((112, 112), [WINDOWS[1]] * count, [False] * count, channels=64)

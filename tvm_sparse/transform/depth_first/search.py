@@ -79,8 +79,10 @@ def cut_run(count: int, region: Callable[[int, int], Region], isa: Isa) -> list[
 
 def _gain(region: Region, isa: Isa) -> tuple[float, int]:
     """Microseconds that a region saves in its best number of strips, 0 where it is none."""
-    own = [tensor for tensor in region.tensors if not tensor.whole]
-    if sum(tensor.rows * tensor.row_bytes for tensor in own) <= isa.l2_bytes // 2:
+    # Tensors that the region hands on inside.
+    written = {layer.target for layer in region.layers}
+    inner = {number for layer in region.layers for number in (layer.source, layer.residual) if number in written}
+    if sum(region.tensors[n].rows * region.tensors[n].row_bytes for n in inner) <= isa.l2_bytes // 2:
         return 0.0, 1
     whole = Region(region.layers, [replace(tensor, whole=True) for tensor in region.tensors])
     before = traffic(whole, whole.order(1), isa.l2_bytes) * _MEGABYTE_US / 1e6
