@@ -30,6 +30,8 @@ _PART, _HALF = 5, 7
 LATER = 2
 # Accumulators of a bundle, where the registers allow: two multiply-adds a cycle wait four cycles for their sums.
 _SUMS = 16
+# Registers that a column of a pair of rows needs beside their sums: a vector and two weights.
+_BESIDE_SUMS = 3
 
 FIELDS = (*DRIVER_FIELDS, *HALO_FIELDS, "rows", "group", "group_pointers", "prefetch", "spread", "fetch_outputs")
 
@@ -67,9 +69,11 @@ class SparseColumns(ColumnLayer):
         rows = max(1, min(4, (_SUMS if isa.registers >= 32 else isa.registers - 6) // vectors))
         if not self.pairs:
             return rows
-        # Sums of both rows stand beside a vector and two weights.
-        most = (isa.registers - 3) // vectors
-        return max(2, min(4, most, rows + rows % 2) // 2 * 2)
+        return min(4, (isa.registers - _BESIDE_SUMS) // vectors, rows + rows % 2) // 2 * 2
+
+    def can_pair(self, isa: Isa) -> bool:
+        """Whether the sums of two rows fit the registers."""
+        return 2 * max(self.parts(isa)) + _BESIDE_SUMS <= isa.registers
 
     @property
     def shared_argument(self) -> int | None:

@@ -77,7 +77,7 @@ def pack_sparse(
     block = even_block(channels, ideal // (4 * touched), limit)
     if layer.groups > 1:
         block = min(limit, max(per_group, block // per_group * per_group))
-    elif nonzeros * block >= _PAIRED_NONZEROS * rows * channels:
+    elif kernel.can_pair(isa) and nonzeros * block >= _PAIRED_NONZEROS * rows * channels:
         kernel = replace(kernel, pairs=True)
     cores = isa if depthwise is None else replace(isa, tasks=1)
     chunks = count_chunks(layer, source, target, places, block, cores, nonzeros * SPARSE_PRODUCT_CYCLES)
