@@ -15,6 +15,7 @@ from tvm_sparse.plan.pack_blocks import pack_blocks
 from tvm_sparse.plan.pack_columns import pack_dense, pack_sparse
 from tvm_sparse.plan.pack_pixels import pack_pixels
 from tvm_sparse.plan.pack_rows import pack_rows
+from tvm_sparse.plan.pack_winograd import kernel_of, pack_winograd
 from tvm_sparse.plan.work import count_work
 from tvm_sparse.schedules.cpu import sparse_columns
 from tvm_sparse.schedules.cpu.isa import AVX2, AVX512
@@ -105,6 +106,19 @@ def test_pixels_that_leave_lanes_of_columns_empty():
     # Two chunks, for the cores, read the input.
     assert work.l2_read == 2 * (2 * 5 * 4 * 64) + groups * weights + sums
     assert work.l2_written == 2 * 96 * 4 * 64 + sums
+
+
+def test_fast_algorithm():
+    image = Geometry(1, 8, 8, 16, (4, 4), (2, 2))
+    weight = np.ones((16, 3, 3, 3), np.float32)
+    convolution = Convolution(weight, np.zeros(16, np.float32), Window((3, 3), padding=(1, 1, 1, 1)))
+    one_chunk = replace(AVX512, tasks=1)
+    packed = pack_winograd(convolution, image, image, one_chunk, kernel_of(convolution, (2, 2), (2, 2), 16))
+    work = count_work(convolution, packed, one_chunk, image, image)
+    # Sixteen products for four outputs in place of 36, of every channel and row; all lanes do so.
+    assert work.macs == 16 * 27 * 64 and work.lane_macs == 16 * 3 * 16 * 16
+    # Windows of four by four vectors; a step of the strip loads a vector and 16 weights; each row then loads its sums.
+    assert work.loaded == (3 * 16 + 3 * 16 * (1 + 16) + 16 * 16) * 64
 
 
 def test_blocks_of_four_rows():

@@ -10,16 +10,20 @@ from tvm_sparse.layout.geometry import Geometry
 from tvm_sparse.schedules.cpu.block_columns import block_pieces
 from tvm_sparse.schedules.cpu.isa import Isa
 from tvm_sparse.schedules.cpu.sparse_columns import SparseColumns
+from tvm_sparse.schedules.cpu.winograd_columns import WinogradKernel
 from tvm_sparse.sparsity.formats.blocks import count_blocks
 
 from .layer import Convolution
 from .pack_blocks import BLOCK_SHARE, block_part, block_rows
-from .pack_columns import SPARSE_BLOCK_SHARE
+from .pack_columns import PAIRED_NONZEROS, SPARSE_BLOCK_SHARE
 from .pack_pixels import computed_pixels, suits_pixels
 from .pack_rows import MEMORY_BYTES, sparse_rows_cycles
+from .pack_winograd import winograd_cycles, winograd_kernel
 from .places import part_size
 from .plan import BLOCK_SHAPES, DEPTHWISE, Plan
 
+# What a fast algorithm must gain: it stores more weights, and its estimates are up to a fifth too low.
+_WINOGRAD_GAIN = 1.12
 # Measured: of a vector of a window; of windows that the nonzeros of a kernel read; over what the units could do.
 _WINDOW_CYCLES = 4.5
 _SPARSE_WINDOWS = 1.2
@@ -27,6 +31,9 @@ _DENSE_LOSS, _BLOCK_LOSS = 1.09, 1.1
 # Cycles of a nonzero, and of each vector it is multiplied with; of a row of a block, and of each vector of its sums.
 _NONZERO_CYCLES, _PRODUCT_CYCLES = 0.5, 0.55
 _ROW_CYCLES, _SUM_CYCLES = 6, 2.3
+# Cycles of a nonzero where rows are paired, over those without: the more nonzeros, the more are shared; measured up to
+# that density.
+_PAIRED, _PAIRED_PER_DENSITY, _PAIRED_MOST = 1.06, 0.41, 0.5
 # Cycles of a stored weight in blocks of one row over those of the unstructured kernel, which computes several rows at
 # once: fewer offsets do not make up for that.
 _NARROW_BLOCK_LOSS = 1.13
@@ -174,8 +181,26 @@ def dense_cycles(layer: Convolution, source: Geometry | None, target: Geometry |
     """Estimated cycles of the dense kernel, per panel (or plain row)."""
     if target is None or source is None:
         return layer.weight.nbytes / MEMORY_BYTES
+    kernel = faster_winograd(layer, target, isa)
+    if kernel is None:
+        cycles = _direct_cycles(layer, target, isa)
+    else:
+        cycles = winograd_cycles(layer, kernel, isa) * _WINOGRAD_GAIN
+    return cycles + window_cycles(layer, source, target)
+
+
+def faster_winograd(layer: Convolution, target: Geometry, isa: Isa) -> WinogradKernel | None:
+    """The kernel of a fast algorithm, where one is faster than multiplying every weight with every pixel."""
+    kernel = winograd_kernel(layer, target, isa)
+    if kernel is not None and winograd_cycles(layer, kernel, isa) * _WINOGRAD_GAIN < _direct_cycles(layer, target, isa):
+        return kernel
+    return None
+
+
+def _direct_cycles(layer: Convolution, target: Geometry, isa: Isa) -> float:
+    """Estimated cycles of the dense products of a panel."""
     vectors = computed_pixels(target, isa) / isa.lanes if suits_pixels(layer, target, isa) else target.vectors
-    return layer.weight.size * vectors / 2 * _DENSE_LOSS + window_cycles(layer, source, target)
+    return layer.weight.size * vectors / 2 * _DENSE_LOSS
 
 
 def sparse_cycles(layer: Convolution, source: Geometry | None, target: Geometry | None, isa: Isa) -> float:
@@ -184,12 +209,15 @@ def sparse_cycles(layer: Convolution, source: Geometry | None, target: Geometry 
     if target is None or source is None:
         return sparse_rows_cycles(nonzeros, *layer.weight.shape[:2], isa)
     windows = window_cycles(layer, source, target)
-    parts = SparseColumns(target.tile, windows > 0).parts(isa)
+    kernel = SparseColumns(target.tile, windows > 0)
+    parts = kernel.parts(isa)
     # A K-block fills most of the first-level cache; a window has more vectors than the tile.
     channels = layer.weight.shape[1] * layer.groups
     touched = channels * 4 * max(parts) * isa.lanes * (1.5 if max(layer.window.kernel) > 1 else 1.0)
     blocks = max(1.0, touched / (SPARSE_BLOCK_SHARE * isa.l1_bytes)) if layer.groups == 1 else 1.0
     loss = _SPARSE_WINDOWS if windows else 1.0
+    if kernel.can_pair(isa) and layer.groups == 1 and nonzeros >= PAIRED_NONZEROS * blocks * layer.weight.shape[0]:
+        loss *= min(1.0, _PAIRED - _PAIRED_PER_DENSITY * min(_PAIRED_MOST, nonzeros / layer.weight.size))
     per_nonzero = loss * sum(_NONZERO_CYCLES + _PRODUCT_CYCLES * part for part in parts)
     per_row = blocks * sum(_ROW_CYCLES + _SUM_CYCLES * part for part in parts)
     return nonzeros * per_nonzero + layer.weight.shape[0] * per_row + windows

@@ -27,7 +27,7 @@ SPARSE_BLOCK_SHARE = 0.8
 _FEW_NONZEROS, _FEW_SHARE = 12, 1.4
 # Nonzeros that a row must have in a K-block, so that pairs of rows share enough columns: 3 to 14 % of the time from
 # 20 % density on, nothing below.
-_PAIRED_NONZEROS = 26
+PAIRED_NONZEROS = 26
 # Shares of the second-level cache: an output that fills more is not found there; rows of a panel that fills more lie
 # too far apart for a core's own prefetchers.
 _CACHED_SHARE, _NEAR_SHARE = 1 / 3, 1 / 16
@@ -77,7 +77,7 @@ def pack_sparse(
     block = even_block(channels, ideal // (4 * touched), limit)
     if layer.groups > 1:
         block = min(limit, max(per_group, block // per_group * per_group))
-    elif kernel.can_pair(isa) and nonzeros * block >= _PAIRED_NONZEROS * rows * channels:
+    elif kernel.can_pair(isa) and nonzeros * block >= PAIRED_NONZEROS * rows * channels:
         kernel = replace(kernel, pairs=True)
     cores = isa if depthwise is None else replace(isa, tasks=1)
     chunks = count_chunks(layer, source, target, places, block, cores, nonzeros * SPARSE_PRODUCT_CYCLES)

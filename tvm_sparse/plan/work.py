@@ -21,6 +21,7 @@ from tvm_sparse.schedules.cpu import (
     dense_pixels,
     linear_rows,
     sparse_columns,
+    winograd_columns,
 )
 from tvm_sparse.schedules.cpu.isa import Isa
 from tvm_sparse.schedules.cpu.lanes import can_spread
@@ -202,6 +203,19 @@ def _count_pixels(layer: Convolution, packed: PackedLayer, isa: Isa, target: Geo
     )
 
 
+def _count_winograd(layer: Convolution, packed: PackedLayer, isa: Isa, target: Geometry, _nonzeros: int) -> _Kernel:
+    kernel, values = packed.kernel, packed.arrays[-4]
+    frame = _Frame.of(kernel, winograd_columns.FIELDS, packed.arrays[-1], isa)
+    width = winograd_columns.register_tile(isa, kernel.vectors)[1]
+    stored, pieces = values.size - _PADDING, -(-kernel.vectors // width)
+    # Every step of a strip loads the vectors of combined inputs once, and in every piece a weight for each row.
+    products = stored * (kernel.vectors / kernel.strip + pieces)
+    sums = layer.weight.shape[0] * frame.blocks * kernel.points * kernel.vectors
+    inner = round((products + sums) * frame.tiles * frame.lane_bytes)
+    counts = _in_columns(layer, frame, isa, target, stored, inner, values.nbytes, frame.passes)
+    return replace(counts, lane_macs=stored * kernel.vectors * frame.tiles * isa.lanes)
+
+
 def _count_blocks(layer: Convolution, packed: PackedLayer, isa: Isa, target: Geometry, _nonzeros: int) -> _Kernel:
     values, offsets, _, table = packed.arrays[-4:]
     frame = _Frame.of(packed.kernel, block_columns.FIELDS, table, isa)
@@ -259,6 +273,7 @@ _COUNT: dict[type, Callable[[Convolution, PackedLayer, Isa, Geometry, int], _Ker
     dense_columns.DenseColumnsKernel: _count_dense,
     dense_pixels.DensePixels: _count_pixels,
     block_columns.BlockColumnsKernel: _count_blocks,
+    winograd_columns.WinogradKernel: _count_winograd,
 }
 
 
