@@ -197,19 +197,14 @@ class WinogradKernel(ColumnLayer):
         for (i, y), (j, x) in pairs_of(enumerate(top), enumerate(left)):
             square = i * len(left) + j
             of_points = [
-                combine_columns(
-                    across.combine,
-                    [
-                        kept.load_vector(sums + ((p * across.points + q) * self.vectors + square) * lanes)
-                        for q in range(across.points)
-                    ],
-                    lanes,
-                )
+                [
+                    kept.load_vector(sums + ((p * across.points + q) * self.vectors + square) * lanes)
+                    for q in range(across.points)
+                ]
                 for p in range(down.points)
             ]
-            for v in range(self.outputs[1]):
-                combined = combine_columns(down.combine, [of_point[v] for of_point in of_points], lanes)
-                for r, value in enumerate(combined):
+            for r, row_of_square in enumerate(combine_both(down.combine, across.combine, of_points, lanes)):
+                for v, value in enumerate(row_of_square):
                     outputs[(x + v) * self.tile[0] + y + r] = value
         values = {s: T.bind(start + value) for s, value in sorted(outputs.items())}
         self._store(isa, block, numbers, residual, output, channels, row, origin, values)
@@ -264,6 +259,21 @@ def combine_rows(matrix: np.ndarray, vectors: Sequence, lanes: int) -> list:
         out[i] = T.bind(common + other)
         out[twin] = T.bind(common - other if sign > 0 else other - common)
     return [out[i] for i in range(len(matrix))]
+
+
+def combine_both(down: np.ndarray, across: np.ndarray, vectors: Sequence[Sequence], lanes: int) -> list[list]:
+    """Emit ``down @ vectors @ across.T``, the cheaper side first."""
+
+    def cost(first: np.ndarray, second: np.ndarray) -> int:
+        """Nonzero coefficients that are multiplied where `first` comes first."""
+        return np.count_nonzero(first) * second.shape[1] + np.count_nonzero(second) * first.shape[0]
+
+    if cost(down, across) <= cost(across, down):
+        columns = [combine_columns(down, column, lanes) for column in zip(*vectors, strict=True)]
+        return [combine_columns(across, row, lanes) for row in zip(*columns, strict=True)]
+    rows = [combine_columns(across, row, lanes) for row in vectors]
+    columns = [combine_columns(down, column, lanes) for column in zip(*rows, strict=True)]
+    return [list(row) for row in zip(*columns, strict=True)]
 
 
 def combine_columns(matrix: np.ndarray, vectors: Sequence, lanes: int) -> list:

@@ -94,8 +94,15 @@ def test_usual_images_waste_nothing_and_keep_their_lanes(lanes):
 
 
 def test_tokens_are_an_image_of_one_row():
-    geometry = choose_geometry(1, 1, 128, 8)
+    geometry = choose_geometry(1, 1, 128, 8, tokens=True)
     assert geometry.utilisation == 1.0 and geometry.tile[0] == 1 and geometry.grid[0] == 1
+
+
+@pytest.mark.parametrize("width", [200, 400, 1000, 3000])
+def test_images_of_one_row_have_long_tiles(width):
+    """What the outputs of a tile read around them would else be many times the tile."""
+    image, tokens = (choose_geometry(1, 1, width, 16, tokens) for tokens in (False, True))
+    assert image.vectors > tokens.vectors and image.vectors >= 9
 
 
 def test_a_single_pixel():

@@ -168,13 +168,13 @@ class Geometry:
 
 
 @cache
-def choose_geometry(batch: int, height: int, width: int, lanes: int) -> Geometry:
+def choose_geometry(batch: int, height: int, width: int, lanes: int, tokens: bool = False) -> Geometry:
     """Choose lanes and tile for images of a size.
 
     The choice depends on nothing else, so tensors of one size share their geometry and elementwise operators need
     no relayout. Cycles per useful pixel of an image are estimated as FMA issue (two a cycle, latency 4, one broadcast
-    a nonzero) over the lane utilisation, plus the halo that a 3x3 convolution would build; those of tokens were
-    measured with linear layers of 80 and 90 % zeros.
+    a nonzero) over the lane utilisation, plus the halo that a convolution of three taps along each axis would build;
+    those of tokens were measured with linear layers of 80 and 90 % zeros.
 
     Parameters
     ----------
@@ -182,6 +182,8 @@ def choose_geometry(batch: int, height: int, width: int, lanes: int) -> Geometry
         Size of the images.
     lanes : int
         float32 elements of a vector.
+    tokens : bool
+        Whether the width counts tokens, which no window spans.
 
     Returns
     -------
@@ -193,7 +195,7 @@ def choose_geometry(batch: int, height: int, width: int, lanes: int) -> Geometry
         for across in range(1, min(lanes // down, width) + 1):
             for tile in _tiles(-(-height // down), -(-width // across)):
                 geometry = Geometry(batch, height, width, lanes, (down, across), tile)
-                cost = _cost(geometry)
+                cost = _cost(geometry, tokens)
                 if cost < best_cost:
                     best, best_cost = geometry, cost
     assert best is not None
@@ -210,18 +212,18 @@ def _tiles(rows: int, columns: int) -> list[tuple[int, int]]:
     ]
 
 
-def _cost(geometry: Geometry) -> float:
+def _cost(geometry: Geometry, tokens: bool) -> float:
     rows, columns = geometry.tile
     vectors = geometry.vectors
     # Rather one grid for all sizes, even for some per cent: images halved by a stride then keep their lanes, and
     # strided depth-wise layers take a third of the time.
     habit = 3e-2 * abs(log2(geometry.grid[0]) - (log2(geometry.lanes) + 1) // 2)
-    if geometry.height == 1:
-        # Nothing has windows. A weight's broadcast costs as much as half a vector, and the more vectors a panel has,
+    if tokens:
+        # A weight's broadcast costs as much as half a vector, and the more vectors a panel has,
         # the fewer channels fit the first-level cache, and the more often sums are stored and read again.
         return (0.6 + 0.53 / vectors + 0.046 * vectors) / geometry.utilisation + habit
     issue = max((vectors + 1) / 2, 4.0) + 0.1 * vectors
-    halo = (rows + 2) * (columns + 2) / vectors
+    halo = (rows + 2 if geometry.height > 1 else 1) * (columns + 2) / vectors
     # Two panels of seven vectors are as fast as one of fourteen, and two cores need not share them.
     shared = _SINGLE_PANEL if geometry.panels == 1 and vectors >= 2 * _MIN_PANEL else 1.0
     return (issue / vectors * 2 + 0.06 * halo) * shared / geometry.utilisation + habit

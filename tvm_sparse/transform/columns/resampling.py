@@ -130,7 +130,8 @@ def lower_strided_slice(lowering: Lowering, call: relax.Call) -> Result:
     y, x_at = np.meshgrid(rows, np.arange(shape[across]) * jumps[across] + starts[across], indexing="ij")
     if x.tokens and y.size == 1 and lowering.is_few(x.geometry.batch):
         return _single_token(lowering, x, y, x_at, shape)
-    target = choose_geometry(x.geometry.batch, *y.shape, lowering.emitter.lanes)
+    tokens = x.tokens and down is None
+    target = choose_geometry(x.geometry.batch, *y.shape, lowering.emitter.lanes, tokens)
     return lowering.emitter.move_pixels(x, target, y, x_at, shape)
 
 

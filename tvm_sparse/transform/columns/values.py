@@ -161,7 +161,7 @@ class Emitter:
         shape = static_shape(value)
         assert shape is not None
         batch, tokens, heads, depth = shape
-        geometry = choose_geometry(batch, 1, tokens, self.lanes)
+        geometry = choose_geometry(batch, 1, tokens, self.lanes, tokens=True)
         channels = heads * depth
         strides = Strides(tokens * channels, channels, 1)
         return replace(self._gather(value, geometry, channels, shape, True, strides), heads=heads)
@@ -272,5 +272,5 @@ def token_geometry(shape: Sequence[int], lanes: int) -> Geometry:
     if len(shape) >= 4:
         return choose_geometry(prod(shape[:-3]), shape[-3], shape[-2], lanes)
     if len(shape) == 3 and shape[1] < lanes:
-        return choose_geometry(1, 1, shape[0] * shape[1], lanes)
-    return choose_geometry(prod(shape[:-2]), 1, shape[-2], lanes)
+        return choose_geometry(1, 1, shape[0] * shape[1], lanes, tokens=True)
+    return choose_geometry(prod(shape[:-2]), 1, shape[-2], lanes, tokens=True)
