@@ -82,8 +82,43 @@ static void InChild(void) {
   if (status != 0) Fail("a failed child", 0);
 }
 
+#if defined(__linux__)
+// Workers stay on cores of their own, none of them the caller's, as far as there are enough.
+static void CheckBinding(void) {
+  int cpus[CPU_SETSIZE], bound[MAX_THREADS];
+  cpu_set_t before, now;
+  sched_getaffinity(0, sizeof(before), &before);
+  int cores = UsableCores(cpus);
+  UseThreads(cores + 2);
+  Loop loop = {.extent = MOST, .failing = -1};
+  Run(&loop, 1);
+  sched_getaffinity(0, sizeof(now), &now);
+  if (!CPU_EQUAL(&before, &now)) Fail("the caller bound", cores);
+  for (uint32_t i = 0; i < pool.workers; ++i) {
+    pthread_getaffinity_np(pool.worker[i].thread, sizeof(now), &now);
+    if (cores < 2) {
+      if (!CPU_EQUAL(&before, &now)) Fail("a worker bound to the only core", i);
+      continue;
+    }
+    if (CPU_COUNT(&now) != 1) Fail("a worker not bound", i);
+    for (bound[i] = 0; !CPU_ISSET(bound[i], &now); ++bound[i]) {}
+    if (!CPU_ISSET(bound[i], &before)) Fail("a worker on a core that is not ours", i);
+    for (uint32_t j = 0; j < i; ++j) {
+      int shared = (int)(i - j) % (cores - 1) == 0;
+      if ((bound[i] == bound[j]) != shared) Fail("workers on the wrong cores", i);
+    }
+  }
+}
+#endif
+
 int main(int argc, char** argv) {
   (void)argv;
+#if defined(__linux__)
+  if (argc > 1 && strcmp(argv[1], "bind") == 0) {
+    CheckBinding();
+    return 0;
+  }
+#endif
   for (int64_t threads = 1; threads <= 6; ++threads) {
     UseThreads(threads);
     for (int64_t extent = 1; extent <= MOST; extent += extent < 40 ? 1 : 53) {

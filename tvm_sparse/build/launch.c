@@ -6,6 +6,8 @@
 // takes that thread's chunks. So a core that another process slows down, or takes away, does less. What is computed
 // does not depend on who computes it.
 //
+// With TVM_BIND_THREADS=1 each worker stays on a core of its own; the caller, a thread of the program, goes where it may.
+//
 // Idle workers look for work for a short time, then sleep. One loop at a time has the workers; a loop inside of a loop,
 // or one that another thread of the program starts meanwhile, runs on the thread that starts it.
 #if defined(__linux__) && !defined(_GNU_SOURCE)
@@ -223,6 +225,70 @@ static void Post(Worker* worker, uint32_t launch) {
   if (atomic_load(&worker->asleep)) Wake(&worker->posted);
 }
 
+// --- cores -----------------------------------------------------------------------------------------------------------
+
+#if defined(__linux__)
+// The first of the CPUs that share a core with this one and that we may use.
+static int FirstOfCore(int cpu, const cpu_set_t* usable) {
+  char path[96];
+  snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu);
+  FILE* file = fopen(path, "r");
+  if (file == NULL) return cpu;
+  int first = cpu, from, to;
+  char separator = ',';
+  while (separator == ',' && fscanf(file, "%d", &from) == 1) {
+    to = from;
+    if (fscanf(file, "%c", &separator) != 1) separator = '\n';
+    if (separator == '-' && (fscanf(file, "%d", &to) != 1 || fscanf(file, "%c", &separator) != 1)) separator = '\n';
+    for (int sibling = from; sibling <= to && sibling < first; ++sibling) {
+      if (sibling >= 0 && sibling < CPU_SETSIZE && CPU_ISSET(sibling, usable)) first = sibling;
+    }
+  }
+  fclose(file);
+  return first;
+}
+
+// A CPU of each core that we may use, and how many those are.
+static int UsableCores(int cpus[CPU_SETSIZE]) {
+  cpu_set_t usable;
+  if (sched_getaffinity(0, sizeof(usable), &usable) != 0) return 0;
+  int cores = 0;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (CPU_ISSET(cpu, &usable) && FirstOfCore(cpu, &usable) == cpu) cpus[cores++] = cpu;
+  }
+  return cores;
+}
+
+// Where that is asked for, binds workers to cores of their own: those after the caller's, the others again where there
+// are more workers.
+static void BindWorkers(Worker* workers, uint32_t count) {
+  const char* text = getenv("TVM_BIND_THREADS");
+  if (text == NULL || atoi(text) <= 0) return;
+  int cpus[CPU_SETSIZE];
+  cpu_set_t usable;
+  int cores = UsableCores(cpus), own = 0;
+  if (cores < 2 || sched_getaffinity(0, sizeof(usable), &usable) != 0) return;
+  int caller = FirstOfCore(sched_getcpu(), &usable);
+  while (own < cores && cpus[own] != caller) ++own;
+  for (uint32_t i = 0; i < count; ++i) {
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(cpus[(own + 1 + (int)i % (cores - 1)) % cores], &one);
+    pthread_setaffinity_np(workers[i].thread, sizeof(one), &one);
+  }
+}
+#endif
+
+static uint32_t CountCores(void) {
+#if defined(__linux__)
+  int cpus[CPU_SETSIZE];
+  int cores = UsableCores(cpus);
+  if (cores > 0) return (uint32_t)cores;
+#endif
+  long online = sysconf(_SC_NPROCESSORS_ONLN);
+  return online > 0 ? (uint32_t)online : 1;
+}
+
 // --- threads ---------------------------------------------------------------------------------------------------------
 
 // A forked child has none of its parent's workers, nor a launch that was under way.
@@ -249,6 +315,9 @@ static void CreateWorkers(uint32_t count) {
     if (pthread_create(&worker->thread, NULL, RunWorker, worker) != 0) break;
     ++pool.workers;
   }
+#if defined(__linux__)
+  BindWorkers(pool.worker, pool.workers);
+#endif
   pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
@@ -258,41 +327,6 @@ __attribute__((destructor)) static void JoinWorkers(void) {
   for (uint32_t i = 0; i < pool.workers; ++i) Post(&pool.worker[i], atomic_load(&pool.worker[i].posted) + 1);
   for (uint32_t i = 0; i < pool.workers; ++i) pthread_join(pool.worker[i].thread, NULL);
   pool.workers = 0;
-}
-
-#if defined(__linux__)
-// Whether a CPU is the first of those that share its core and that we may use.
-static int IsFirstOfCore(int cpu, const cpu_set_t* usable) {
-  char path[96];
-  snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu);
-  FILE* file = fopen(path, "r");
-  if (file == NULL) return 1;
-  int first = cpu, from, to;
-  char separator = ',';
-  while (separator == ',' && fscanf(file, "%d", &from) == 1) {
-    to = from;
-    if (fscanf(file, "%c", &separator) != 1) separator = '\n';
-    if (separator == '-' && (fscanf(file, "%d", &to) != 1 || fscanf(file, "%c", &separator) != 1)) separator = '\n';
-    for (int sibling = from; sibling <= to && sibling < first; ++sibling) {
-      if (sibling >= 0 && sibling < CPU_SETSIZE && CPU_ISSET(sibling, usable)) first = sibling;
-    }
-  }
-  fclose(file);
-  return first == cpu;
-}
-#endif
-
-static uint32_t UsableCores(void) {
-#if defined(__linux__)
-  cpu_set_t usable;
-  if (sched_getaffinity(0, sizeof(usable), &usable) == 0) {
-    int cores = 0;
-    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) cores += CPU_ISSET(cpu, &usable) && IsFirstOfCore(cpu, &usable);
-    return (uint32_t)cores;
-  }
-#endif
-  long online = sysconf(_SC_NPROCESSORS_ONLN);
-  return online > 0 ? (uint32_t)online : 1;
 }
 
 static uint32_t Clamp(int64_t count) { return (uint32_t)(count < 1 ? 1 : count > MAX_THREADS ? MAX_THREADS : count); }
@@ -307,7 +341,7 @@ static uint32_t DefaultThreads(void) {
       const char* text = getenv(names[i]);
       if (text != NULL && atoi(text) > 0) threads = Clamp(atoi(text));
     }
-    if (threads == 0) threads = Clamp(UsableCores());
+    if (threads == 0) threads = Clamp(CountCores());
     atomic_store_explicit(&known, threads, memory_order_relaxed);
   }
   return threads;

@@ -8,7 +8,10 @@ VERSION = "print the version and exit"
 MODEL = "model file: ONNX (.onnx) or a saved torch.export program (.pt2)"
 MODEL_FORMAT = "format of the model file (default: by its suffix)"
 INPUT_SHAPES = 'shapes of inputs; needed where the model leaves one open: "name:[1,3,224,224] name2:[1,2]"'
-NUM_THREADS = "threads of parallel loops (default: TVM_NUM_THREADS, else all physical cores)"
+NUM_THREADS = (
+    "threads of parallel loops (default: TVM_NUM_THREADS, else all physical cores); "
+    "TVM_BIND_THREADS=1 binds them to cores"
+)
 
 COMPILE = "compile a model"
 OUTPUT = "package to write (default: module.tar); the suffix .so gives a plain library with a .json beside it"
