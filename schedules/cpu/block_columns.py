@@ -23,8 +23,8 @@ from .lanes import can_spread, load_quad, spread
 
 FIELDS = (*DRIVER_FIELDS, *HALO_FIELDS, "rows", "group", "group_pointers", "prefetch", "spread")
 
-# Entries of a group: first strip, strips, first offset, first value, blocks of a strip.
-GROUP = 5
+# Entries of a group: first strip, strips, first offset, first value, blocks of a strip, first row.
+GROUP = 6
 
 
 def block_pieces(isa: Isa, rows: int, vectors: int) -> list[range]:
@@ -89,15 +89,17 @@ class _Emitter:
             for piece in block_pieces(self.isa, size, vectors):
                 with T.serial(0, groups) as group:
                     entry = T.bind((begin + group) * GROUP)
-                    first, offset, value, count = (T.bind(table.at("group", entry + i)) for i in (0, 2, 3, 4))
+                    first, offset, value, count, row = (
+                        T.bind(table.at("group", entry + i)) for i in (0, 2, 3, 4, 5)
+                    )
                     with T.serial(0, table.at("group", entry + 1)) as strip:
-                        row = T.bind(table.at("rows", first + strip))
+                        rows = [T.bind(table.at("rows", row + (strip * size + i))) for i in range(size)]
                         if not self.kernel.halo and piece.start == 0:
                             self._prefetch(block, first - first_of_block + strip)
                         # Positions are 64 bit, so that constant distances fold into the addresses.
                         at = T.bind(as_long(offset + strip * count))
                         weights_at = T.bind(as_long(value + strip * count * (size * width)))
-                        self._strip(block, row, at, weights_at, count, size, piece, indices)
+                        self._strip(block, rows, at, weights_at, count, piece, indices)
 
     def _prefetch(self, block: Block, number) -> None:
         """The next block's activations follow this block's in memory: each strip fetches some lines of them."""
@@ -110,12 +112,12 @@ class _Emitter:
                 with T.serial(0, lines) as line:
                     prefetch(block.source, ahead + as_long((number * lines + line) * 16))
 
-    def _strip(self, block: Block, row, at, weights_at, count, size: int, piece: range, indices: list) -> None:
+    def _strip(self, block: Block, rows: list, at, weights_at, count, piece: range, indices: list) -> None:
         """Emit one strip on one piece: start, blocks, then each row's end."""
-        lanes, channels = self.lanes, self.table.scalar("channels_out")
-        accumulators = [registers(len(piece), lanes) for _ in range(size)]
-        for i, row_registers in enumerate(accumulators):
-            start = T.bind(broadcast(self.numbers[row + i + channels * (1 - block.first)], lanes))
+        lanes, size, channels = self.lanes, len(rows), self.table.scalar("channels_out")
+        accumulators = [registers(len(piece), lanes) for _ in rows]
+        for row, row_registers in zip(rows, accumulators, strict=True):
+            start = T.bind(broadcast(self.numbers[row + channels * (1 - block.first)], lanes))
             for accumulator in row_registers:
                 accumulator.set(start)
         base, width = as_long(block.base), self.kernel.shape[1]
@@ -133,7 +135,7 @@ class _Emitter:
                 else:
                     scalars = [self.values[weights + (channel * size + i)] for i in range(size)]
                     self._multiply(block, accumulators, shifts, [broadcast(w, lanes) for w in scalars])
-        self._finish(block, accumulators, row, piece)
+        self._finish(block, accumulators, rows, piece)
 
     def _shift(self, block: Block, origin, vector: int):
         column, r = divmod(vector, self.kernel.tile[0])
@@ -157,15 +159,14 @@ class _Emitter:
                 for accumulator, vector in zip(row, vectors, strict=True):
                     accumulator.set(accumulator.value + value * vector)
 
-    def _finish(self, block: Block, accumulators: list[list[Register]], row, piece: range) -> None:
+    def _finish(self, block: Block, accumulators: list[list[Register]], rows: list, piece: range) -> None:
         """Emit the end of a strip: earlier sums, residual, activation, store; a branch serves all its rows."""
         lanes, output = self.lanes, self.output
         channels, stride = self.table.scalar("channels_out"), self.table.scalar("output_channel")
-        first = T.bind(as_long(block.output + row * stride + piece.start * lanes))
-        step = T.bind(as_long(stride))
+        starts = [T.bind(as_long(block.output + row * stride)) for row in rows]
         places = [
-            (accumulator, i, first + step * i + s * lanes if i else first + s * lanes)
-            for i, row_registers in enumerate(accumulators)
+            (accumulator, row, start + (piece.start + s) * lanes)
+            for row, start, row_registers in zip(rows, starts, accumulators, strict=True)
             for s, accumulator in enumerate(row_registers)
         ]
 
@@ -183,10 +184,10 @@ class _Emitter:
         if self.kernel.activation != "none":
             with T.If(block.last == 1):
                 with T.Then():
-                    for accumulator, i, _ in places:
+                    for accumulator, row, _ in places:
                         accumulator.set(
                             emit_activation(
-                                self.kernel.activation, accumulator.value, self.numbers, channels, row + i, lanes
+                                self.kernel.activation, accumulator.value, self.numbers, channels, row, lanes
                             )
                         )
         for accumulator, _, place in places:

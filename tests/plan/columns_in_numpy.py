@@ -197,14 +197,15 @@ def _block_rows(frame: _Frame, kernel: block_columns.BlockColumnsKernel) -> None
     groups = frame.table.array("group", int(pointers[-1]), block_columns.GROUP)
     for number, size in enumerate(sizes):
         begin, end = pointers[frame.block * len(sizes) + number :][:2]
-        for first, strips, offset, value, count in groups[begin:end].tolist():
-            for i, row in enumerate(frame.table.array("rows", first + strips)[first:].tolist()):
+        for _, strips, offset, value, count, first in groups[begin:end].tolist():
+            rows = frame.table.array("rows", first + strips * size)[first:].reshape(strips, size)
+            for i, members in enumerate(rows.tolist()):
                 at = offsets[offset + i * count : offset + (i + 1) * count].astype(np.int64)
                 vectors = frame.gather((at[:, None] + np.arange(width) * stride).reshape(-1))
                 start = value + i * count * size * width
                 weights = values[start : start + count * size * width].reshape(-1, size).astype("float64")
-                for j in range(size):
-                    frame.finish(row + j, np.tensordot(weights[:, j], vectors, 1))
+                for j, row in enumerate(members):
+                    frame.finish(row, np.tensordot(weights[:, j], vectors, 1))
 
 
 def _dense_rows(frame: _Frame, kernel: dense_columns.DenseColumnsKernel) -> None:

@@ -104,6 +104,13 @@ def test_rows_that_share_columns_are_blocks(kernel, isa, zeros):
     assert choose(Plan(), layer_with(zeros, kernel=kernel), isa=isa).format == "unstructured"
 
 
+@pytest.mark.parametrize("isa", [AVX2, AVX512])
+def test_rows_of_blocks_need_not_be_neighbours(isa):
+    layer = blocked((4, 1), 0.9)
+    mixed = replace(layer, weight=layer.weight[np.random.default_rng(1).permutation(64)])
+    assert choose(Plan(), mixed, isa=isa) == choose(Plan(), layer, isa=isa)
+
+
 def test_blocks_that_are_asked_for():
     layer = blocked((4, 1), 0.9)
     assert choose(Plan(sparse_format="unstructured"), layer).format == "unstructured"

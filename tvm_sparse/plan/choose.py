@@ -228,7 +228,7 @@ def block_cycles(layer: Convolution, shape: tuple[int, int], source: Geometry, t
     rows, width = block_rows(shape[0], isa), shape[1]
     if rows == 1:
         # As the unstructured kernel, with zeros that are multiplied.
-        filled = count_blocks(layer.weight, shape) * width
+        filled = count_blocks(layer.weight, shape, layer.groups) * width
         nonzeros = int(np.count_nonzero(layer.weight))
         loss = _NARROW_BLOCK_LOSS * filled / max(1, nonzeros) if filled else 1.0
         return sparse_cycles(layer, source, target, isa) * loss
@@ -243,5 +243,5 @@ def block_cycles(layer: Convolution, shape: tuple[int, int], source: Geometry, t
     k_blocks = max(1.0, touched / (BLOCK_SHARE * isa.l1_bytes))
     per_strip = k_blocks * sum(_STRIP_CYCLES + 0.75 * rows * s for s in pieces)
     strips = layer.weight.shape[0] / rows
-    blocks = count_blocks(layer.weight, (rows, 1))
+    blocks = count_blocks(layer.weight, (rows, 1), layer.groups)
     return parts * (blocks * per_block * _BLOCK_LOSS + strips * per_strip) + window_cycles(layer, source, target)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .row_order import order_rows
+
 # Share of zeros below which a weight counts as dense.
 _DENSE = 0.05
 
@@ -34,7 +36,7 @@ def measure_structure(weight: np.ndarray) -> Structure:
     """Measure a weight ``[M, C, ...]``.
 
     A block structure is reported where almost all zeros lie in blocks that are wholly zero: at least 95 % of them,
-    and more than chance would put there.
+    and more than chance would put there. Rows of a block need not be neighbours.
 
     Parameters
     ----------
@@ -62,7 +64,7 @@ def _name(mask: np.ndarray, zeros: float) -> str:
     for rows, columns in ((16, 1), (8, 1), (4, 1), (1, 4)):
         if mask.shape[0] % rows or mask.shape[1] % columns:
             continue
-        share = _zeros_in_blocks(mask, rows, columns) / zeros
+        share = _zeros_in_blocks(mask[order_rows(mask, rows)], rows, columns) / zeros
         if share > max(0.95, (zeros ** (rows * columns - 1) + 1) / 2):
             return f"{rows}x{columns} blocks"
     if mask.shape[1] % 4 == 0 and 0.45 < zeros < 0.55:

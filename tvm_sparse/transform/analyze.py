@@ -77,7 +77,7 @@ def _describe(call: relax.Call, context: CompileContext, what_if: Sequence[float
         rows, channels = parse_shape(shape_name)
         # Of each block one offset.
         bytes_per_block = 4 * rows * channels + _BYTES_PER_NONZERO - 4
-        sizes[f"block {shape_name}"] = count_blocks(layer.weight, (rows, channels)) * bytes_per_block
+        sizes[f"block {shape_name}"] = count_blocks(layer.weight, (rows, channels), layer.groups) * bytes_per_block
     return {
         "name": str(call.attrs["name"]),
         "kind": kind,

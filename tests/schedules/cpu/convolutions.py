@@ -89,6 +89,9 @@ def weights(case: Case, zeros: str, seed: int = 0) -> np.ndarray:
         flat[:] = 0
     elif zeros == "one full row":
         flat[np.arange(case.outputs) != case.outputs // 2] = 0
+    elif zeros == "rows of blocks apart":  # rows that have their zeros in the same places are no neighbours
+        kinds = -(-case.outputs // 4)
+        flat *= (rng.random((kinds, flat.shape[1])) < 0.3)[np.arange(case.outputs) % kinds]
     elif zeros == "every count":  # rows of 0, 1, 2, ... nonzeros
         for row in range(case.outputs):
             flat[row, rng.permutation(flat.shape[1])[row % (flat.shape[1] + 1) :]] = 0

@@ -46,7 +46,7 @@ def test_pixels_in_place(isa_name, shape, name):
 
 @every_isa
 @shapes
-@pytest.mark.parametrize("zeros", ZEROS)
+@pytest.mark.parametrize("zeros", [*ZEROS, "rows of blocks apart"])
 @pytest.mark.parametrize("name", PATTERNED)
 def test_patterns_of_zeros(isa_name, shape, zeros, name):
     packed = check(packer(shape), isa_name, PATTERNED[name], zeros)

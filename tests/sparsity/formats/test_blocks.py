@@ -51,10 +51,9 @@ def multiply(fmt: BlockColumns, packed: dict, x: np.ndarray, bias: np.ndarray) -
         buffer = x[channel * fmt.channel_stride : (channel + channels) * fmt.channel_stride]
         for number, size in enumerate(sizes):
             begin, end = packed["group_pointers"][block * len(sizes) + number :][:2]
-            for first_strip, strips, offset, value, count in packed["group"][begin:end].tolist():
+            for _, strips, offset, value, count, first_row in packed["group"][begin:end].tolist():
                 for i in range(strips):
-                    row = packed["rows"][first_strip + i]
-                    rows = slice(row, row + size)
+                    rows = packed["rows"][first_row + i * size :][:size]
                     at = packed["offsets"][offset + i * count : offset + (i + 1) * count].astype(int)
                     inputs = buffer[at[:, None] + np.arange(width) * fmt.channel_stride].reshape(-1)
                     weights = packed["values"][value + i * count * size * width :][: count * size * width]
