@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,10 @@ from tvm_sparse.errors import TvmSparseError
 from tvm_sparse.frontend import import_model
 from tvm_sparse.plan.plan import Plan
 from tvm_sparse.runtime import threads
+from tvm_sparse.runtime.arrays import numpy_dtype
 from tvm_sparse.runtime.files import atomic_write, writable_target
 from tvm_sparse.runtime.package import Package
+from tvm_sparse.runtime.spec import TensorSpec
 from tvm_sparse.schedules.cpu.isa import Isa
 from tvm_sparse.transform.context import CompileContext
 from tvm_sparse.transform.instruments import PassTimes, PrintIR
@@ -169,7 +171,7 @@ def compile(
                     "lanes": context.isa.lanes,
                     "arch": context.isa.arch,
                     "features": list(context.isa.features),
-                    "inputs": [asdict(spec) for spec in imported.inputs],
+                    "inputs": _input_entries(imported.inputs, context.unaligned_inputs),
                     "outputs": [asdict(spec) for spec in imported.outputs],
                     "plan": plan.to_json(),
                     "num_threads": num_threads,
@@ -189,6 +191,14 @@ def compile(
     else:
         shutil.rmtree(folder, ignore_errors=True)
     return package
+
+
+def _input_entries(specs: Sequence[TensorSpec], unaligned: Collection[int]) -> list[dict[str, Any]]:
+    """Descriptions of the inputs for the package; those at some positions may begin at any element."""
+    return [
+        asdict(replace(spec, alignment=numpy_dtype(spec.dtype).itemsize) if place in unaligned else spec)
+        for place, spec in enumerate(specs)
+    ]
 
 
 def _make_plan(sparsity: str | Plan, threshold: float, sparse_format: str, block_shape: str) -> Plan:

@@ -75,6 +75,7 @@ def build_function(
     lanes: int,
     body: Callable[..., None],
     views: Collection[str] = (),
+    unaligned: Collection[str] = (),
 ) -> PrimFunc:
     """Build a PrimFunc whose tensor arguments are seen as flat arrays.
 
@@ -90,6 +91,8 @@ def build_function(
         Emits the body; called with one :class:`Flat` per argument.
     views : collection of str
         Arguments that may begin at any vector of a larger tensor: their ``byte_offset`` counts.
+    unaligned : collection of str
+        Arguments whose memory may begin at any element; that of others begins at a multiple of 64 bytes.
 
     Returns
     -------
@@ -106,7 +109,9 @@ def build_function(
                 extents = [T.int32() for _ in range(rank)]
                 # With a factor the offset is a variable; without one it must be zero.
                 factor = lanes if argument in views else 0
-                buffers.append((T.match_buffer(handle, extents, dtype, offset_factor=factor), extents, dtype))
+                align = DataType(dtype).bits // 8 if argument in unaligned else -1
+                buffer = T.match_buffer(handle, extents, dtype, align=align, offset_factor=factor)
+                buffers.append((buffer, extents, dtype))
             flats = []
             for buffer, extents, dtype in buffers:
                 size = extents[0]

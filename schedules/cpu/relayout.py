@@ -53,6 +53,11 @@ class ToColumns:
         """Positions of arguments that may begin inside of a larger tensor."""
         return (0,)
 
+    @property
+    def unaligned_arguments(self) -> tuple[int, ...]:
+        """Positions of arguments whose memory may begin at any element."""
+        return (0,)
+
     def symbol(self, isa: Isa) -> str:
         """Name of the compiled function."""
         return f"tvm_sparse_to_columns_{self.rank}d_{isa.name}"
@@ -61,8 +66,9 @@ class ToColumns:
         """Build the kernel: ``(x, table, y)``."""
         arguments = [("x", self.rank, "float32"), ("table", 1, "int32"), ("y", 4, "float32")]
         return build_function(
-            self.symbol(isa), arguments, isa.lanes, lambda *flats: self._body(isa, *flats), views=("x",)
-        )
+            self.symbol(isa), arguments, isa.lanes, lambda *flats: self._body(isa, *flats),
+            views=("x",), unaligned=("x",),
+        )  # fmt: skip
 
     def _body(self, isa: Isa, source: Flat, table_buffer: Flat, output: Flat) -> None:
         table, lanes = TableReader(table_buffer, TO_COLUMNS_FIELDS), isa.lanes

@@ -40,7 +40,7 @@ def test_names_of_the_phases():
     listed = phases(context_for(WIDEST))
     assert [name for name, _ in listed] == PHASES
     names = {name: [str(each.info.name) for each in passes] for name, passes in listed}
-    assert names["columns"][-4:] == ["FuseLayers", "SplitBatch", "ToColumns", "CopyViews"]
+    assert names["columns"][-5:] == ["FuseLayers", "SplitBatch", "ToColumns", "CopyViews", "FindUnalignedInputs"]
     # Loops must be scheduled before their functions become polynomials, which no rule reads.
     assert names["loops"].index("ScheduleCPU") < names["loops"].index("FastMath")
     assert all(names.values())

@@ -76,8 +76,8 @@ class Module:
         ----------
         inputs : mapping of str to array
             One array per input, with exactly the shape and dtype that the model asks for. An array is used
-            in place if it is C-contiguous, writeable and aligned to 64 bytes
-            (`tvm_sparse.runtime.arrays.aligned_empty` makes such), else copied.
+            in place if it is C-contiguous, writeable and as aligned as :attr:`inputs` says (to an element for images
+            of layers, to 64 bytes else; `tvm_sparse.runtime.arrays.aligned_empty` makes such), else copied.
 
         Returns
         -------
@@ -219,7 +219,7 @@ class _InputSlot:
             flags = array.flags
             if flags.c_contiguous and flags.writeable:
                 tensor = tvm_ffi.from_dlpack(array)
-                if tensor.data_ptr() % ALIGNMENT == 0:
+                if tensor.data_ptr() % self._spec.alignment == 0:
                     return tensor
         if self._staging is None:
             self._staging = aligned_empty(self._shape, self._dtype)
@@ -240,7 +240,12 @@ class _InputSlot:
 def read_specs(entries: Sequence[Mapping[str, Any]]) -> tuple[TensorSpec, ...]:
     """Tensor descriptions of a package's ``mod.json``."""
     return tuple(
-        TensorSpec(entry["name"], tuple(int(extent) for extent in entry["shape"]), entry["dtype"])
+        TensorSpec(
+            entry["name"],
+            tuple(int(extent) for extent in entry["shape"]),
+            entry["dtype"],
+            int(entry.get("alignment", ALIGNMENT)),
+        )
         for entry in entries
     )
 

@@ -17,8 +17,11 @@ class TensorSpec:
         Static shape.
     dtype : str
         numpy name of the element type, such as ``"float32"``.
+    alignment : int
+        Bytes that the address of an input is a multiple of, where it shall not be copied.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
+    alignment: int = 64

@@ -44,6 +44,8 @@ class CompileContext:
         Numbers of threads that the model is planned for; it runs on any number.
     stripes : dict of str to Stripes
         How calls can run in parts, by what they are marked with (:func:`.calls.call_of`).
+    unaligned_inputs : set of int
+        Positions of the model's inputs whose memory may begin at any element.
     """
 
     target: tvm.target.Target
@@ -53,6 +55,7 @@ class CompileContext:
     weights: list[np.ndarray] | None = None
     thread_counts: tuple[int, ...] = (1,)
     stripes: dict[str, Stripes] = field(default_factory=dict)
+    unaligned_inputs: set[int] = field(default_factory=set)
 
     def use(self, kernel: Kernel) -> str:
         """Note that a kernel is called and return its symbol."""

@@ -16,6 +16,7 @@ from .depth_first import RunDepthFirst
 from .depth_to_space_form import DepthToSpaceForm
 from .empty_constants import AllocateEmptyConstants
 from .fast_math import FastMath
+from .find_unaligned_inputs import FindUnalignedInputs
 from .fuse_layers import FuseLayers
 from .lift_constants import LiftConstants
 from .number_calls import NumberCalls
@@ -105,7 +106,7 @@ def _layer_passes() -> list[tvm.transform.Pass]:
 
 
 def _column_passes(context: CompileContext) -> list[tvm.transform.Pass]:
-    return [SplitBatch(context), ToColumns(context), CopyViews(context)]
+    return [SplitBatch(context), ToColumns(context), CopyViews(context), FindUnalignedInputs(context)]
 
 
 def run_phases(

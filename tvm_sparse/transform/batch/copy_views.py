@@ -9,8 +9,9 @@ import tvm
 from tvm import relax
 
 from ..context import CompileContext
-from ..graph import Graph, free_variables
+from ..graph import Graph
 from ..ops import static_shape
+from ..readers import Readers
 from ..rewrite import Rewriter, operator_name, scalar
 
 
@@ -34,10 +35,11 @@ class CopyViews:
         """Rewrite "main"."""
         main = module["main"]
         graph = Graph(main)
+        readers = Readers(module, self.context.kernels, "view_arguments")
 
         def rule(_rewriter: Rewriter, variable: relax.Var, value: relax.Expr) -> relax.Expr | None:
             is_view = operator_name(value) == "relax.memory.view" and scalar(value.args[3])
-            return _slice(value) if is_view and not self._taken(module, graph, variable) else None
+            return _slice(value) if is_view and not readers.take(graph, variable) else None
 
         new = Rewriter(main).rewrite(rule)
         if new.same_as(main):
@@ -46,28 +48,6 @@ class CopyViews:
         updated.update_func(module.get_global_var("main"), new)
         return updated
 
-    def _taken(self, module: tvm.IRModule, graph: Graph, view: relax.Var) -> bool:
-        """Whether all readers of a view take it as it is."""
-        return not graph.is_output(view) and all(
-            self._takes(module, graph.producer(user), view) for user in graph.users(view)
-        )
-
-    def _takes(self, module: tvm.IRModule, reader: relax.Expr | None, view: relax.Var) -> bool:
-        if not isinstance(reader, relax.Call):
-            return False
-        if isinstance(reader.op, tvm.ir.GlobalVar):
-            function = module[reader.op]
-            if not isinstance(function, relax.Function):
-                return False
-            inner = Graph(function)
-            params = [p for p, a in zip(function.params, reader.args, strict=True) if a.same_as(view)]
-            return all(self._taken(module, inner, param) for param in params)
-        if operator_name(reader) != "relax.call_dps_packed":
-            return False
-        kernel = self.context.kernels.get(str(getattr(reader.args[0], "global_symbol", "")))
-        allowed = getattr(kernel, "view_arguments", ())
-        arguments = reader.args[1].fields
-        return all(place in allowed for place, a in enumerate(arguments) if view in free_variables(a))
 
 
 def _slice(view: relax.Call) -> relax.Expr:
