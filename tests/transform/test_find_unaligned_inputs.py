@@ -10,7 +10,7 @@ from tvm import relax
 
 import tvm_sparse
 from tests.models.graph import Graph
-from tests.schedules.cpu.compiled import WIDEST
+from tests.schedules.cpu.compiled import TARGETS, WIDEST, every_isa
 from tests.schedules.cpu.pipeline import context_for
 from tests.transform.canonicalize.helpers import constant, module, random, rewritten
 from tvm_sparse.runtime.arrays import aligned_empty
@@ -68,11 +68,11 @@ def at_element(array: np.ndarray, element: int) -> np.ndarray:
     return moved
 
 
-@pytest.mark.parametrize("target", ["llvm -mcpu=skylake-avx512", "llvm -mcpu=haswell", None])
+@every_isa
 @pytest.mark.parametrize("element", [0, 1, 4, 13])
-def test_inputs_at_any_element(target, element):
+def test_inputs_at_any_element(isa_name, element):
     onnx_model = model("alone")
-    loaded = tvm_sparse.compile(onnx_model, target=target).load()
+    loaded = tvm_sparse.compile(onnx_model, target=TARGETS[isa_name]).load()
     assert [spec.alignment for spec in loaded.inputs] == [4]
     x = at_element(np.random.default_rng(0).standard_normal(SHAPE).astype("float32"), element)
     (got,) = loaded.run({"x": x}).values()
