@@ -63,7 +63,18 @@ def blocks(x):
     return conv(x, 16, seed=4)
 
 
-NETWORKS = {"mobile": mobile, "bottlenecks": bottlenecks, "branches": branches, "blocks": blocks}
+def fast_algorithms(x):
+    """Dense layers that are not multiplied tap by tap."""
+    return conv(conv(conv(x, 32, zeros=0), 32, seed=1, zeros=0), 32, seed=2, zeros=0)
+
+
+NETWORKS = {
+    "mobile": mobile,
+    "bottlenecks": bottlenecks,
+    "branches": branches,
+    "blocks": blocks,
+    "fast algorithms": fast_algorithms,
+}
 SHAPES = [(1, 6, 64, 64), (1, 6, 150, 150)]
 
 
