@@ -64,6 +64,7 @@ def test_memory_does_not_grow(name):
         gc.collect()
         return psutil.Process(os.getpid()).memory_info().rss
 
-    before = resident(100)
-    # The smallest tensor that a run could leave behind counts 64 bytes; pages are 4096.
-    assert resident(1000) - before < 1000 * 64
+    sizes = [resident(100), *(resident(1000) for _ in range(3))]
+    # The smallest tensor that a run could leave behind counts 64 bytes; pages are 4096. What leaks does so in every
+    # thousand runs; once, the system may turn small pages into a large one.
+    assert min(np.diff(sizes)) < 1000 * 64, sizes
