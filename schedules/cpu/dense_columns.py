@@ -15,11 +15,7 @@ from .driver import DRIVER_FIELDS, HALO_FIELDS, Block, emit_tasks
 from .epilogue import emit_activation
 from .ir import Flat, TableReader, as_long, broadcast, prefetch
 from .isa import Isa
-from .tile import multiply_tile, pieces, row_sizes
-
-# Elements of weights that are fetched ahead. They stream from memory once for every panel, and a core's own prefetchers
-# stop at the end of a page.
-_AHEAD = 2048
+from .tile import DENSE_AHEAD, multiply_tile, pieces, row_sizes
 
 FIELDS = (*DRIVER_FIELDS, *HALO_FIELDS, "strip", "strip_pointers", "depth")
 
@@ -76,7 +72,7 @@ class DenseColumnsKernel(ColumnLayer):
                 shift = origin + r * lanes if column == 0 else origin + (pitch * column + r * lanes)
                 vectors.append(block.source.load_vector(shift))
             at = T.bind(first + as_long(k * size))
-            prefetch(values, at + _AHEAD)
+            prefetch(values, at + DENSE_AHEAD)
             return vectors, [values[at + i] for i in range(size)]
 
         accumulators = multiply_tile(starts, width, lanes, depth, step)

@@ -9,6 +9,10 @@ from tvm.script.ir_builder import tirx as T
 from .ir import Register, broadcast, registers
 from .isa import Isa
 
+# Elements of dense weights that are fetched ahead. They stream from memory once for every panel, and a core's own
+# prefetchers stop at the end of a page.
+DENSE_AHEAD = 2048
+
 
 def row_sizes(isa: Isa, vectors: int) -> tuple[int, ...]:
     """Rows that a tile computes at once, descending: what does not divide the largest takes the smaller ones.

@@ -22,7 +22,7 @@ from .driver import DRIVER_FIELDS, HALO_FIELDS, Block, emit_tasks
 from .epilogue import emit_activation
 from .ir import Flat, TableReader, as_long, broadcast, constant, prefetch
 from .isa import Isa
-from .tile import multiply_tile
+from .tile import DENSE_AHEAD, multiply_tile
 
 FIELDS = (
     *DRIVER_FIELDS,
@@ -36,8 +36,6 @@ FIELDS = (
 
 # Elements of a task's buffers: combined windows of a K-block, sums of a strip, a channel combined down.
 COMBINED_ELEMENTS, SUMS_ELEMENTS, CHANNEL_ELEMENTS = 1 << 16, 1 << 14, 1 << 13
-# Elements of weights that are fetched ahead.
-_AHEAD = 2048
 
 
 def square_places(outputs: int, extent: int) -> tuple[int, ...]:
@@ -175,7 +173,7 @@ class WinogradKernel(ColumnLayer):
             def read(k, piece: range = piece) -> tuple[list, list]:
                 inputs = T.bind(vectors + as_long(k * step))
                 at = T.bind(weights + as_long(k * strip))
-                prefetch(values, at + _AHEAD)
+                prefetch(values, at + DENSE_AHEAD)
                 return [kept.load_vector(inputs + s * lanes) for s in piece], [values[at + i] for i in range(strip)]
 
             sums = multiply_tile([constant(0.0, lanes)] * strip, len(piece), lanes, depth, read)

@@ -7,13 +7,14 @@ import pytest
 
 from tvm_sparse.layout.geometry import choose_geometry
 from tvm_sparse.layout.halo import Window
+from tvm_sparse.layout.table import TableValues
 from tvm_sparse.plan.choose import choose_format, dense_cycles, faster_winograd
 from tvm_sparse.plan.layer import Convolution
 from tvm_sparse.plan.pack import pack_layer
 from tvm_sparse.plan.pack_winograd import winograd_kernel
 from tvm_sparse.plan.plan import Plan
 from tvm_sparse.schedules.cpu.isa import AVX2, AVX512, NEON
-from tvm_sparse.schedules.cpu.winograd_columns import COMBINED_ELEMENTS, WinogradKernel, register_tile
+from tvm_sparse.schedules.cpu.winograd_columns import COMBINED_ELEMENTS, FIELDS, WinogradKernel, register_tile
 
 
 def layer(outputs, channels, kernel=3, stride=1, dilation=1, groups=1):
@@ -82,7 +83,8 @@ def test_channels_of_a_block_fit_their_buffer():
     geometry = choose_geometry(1, 56, 56, 16)
     packed = pack_layer("dense", layer(64, 512), geometry, geometry, AVX512)
     down, across = packed.kernel.axes
-    fields = packed.arrays[-1]
-    first = int(fields[16])
-    channels = fields[first + 1 : first + 4 * 8 : 4]
+    table = TableValues(FIELDS, packed.arrays[-1])
+    blocks = int(table.array("block_pointers", table.scalar("chunks") + 1)[-1])
+    channels = table.array("block", 4 * blocks).reshape(-1, 4)[:, 1]
+    assert channels.sum() == 512 * table.scalar("chunks") and blocks > table.scalar("chunks")
     assert channels.max() * down.products * across.products * packed.kernel.vectors * 16 <= COMBINED_ELEMENTS

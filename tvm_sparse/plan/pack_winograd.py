@@ -42,9 +42,9 @@ def winograd_kernel(layer: Convolution, target: Geometry, isa: Isa) -> WinogradK
         Instruction set.
     """
     window, rows = layer.window, layer.weight.shape[0]
+    shares = layer.groups == 1 and rows > 0 and window.dilation == (1, 1) and max(window.kernel) > 1
     # Infinite weights would spread as NaN.
-    usable = layer.groups == 1 and rows > 0 and window.dilation == (1, 1) and np.isfinite(layer.weight).all()
-    if not usable:
+    if not shares or not np.isfinite(layer.weight).all():
         return None
     choices = [
         [m for m in range(1, min(_MOST_OUTPUTS, extent) + 1) if can_compute(m, taps, stride)]
@@ -74,6 +74,7 @@ def _fits(kernel: WinogradKernel, isa: Isa) -> bool:
     (height, width), (down, across) = kernel.window, kernel.axes
     elements = kernel.vectors * isa.lanes
     return (
+        # Rows of strided windows are stored by phase, all phases with as many rows as the first: at most twice as many.
         2 * height * width * isa.lanes <= BUFFER_ELEMENTS
         and down.products * across.products * elements <= winograd_columns.COMBINED_ELEMENTS
         and kernel.strip * kernel.points * elements <= winograd_columns.SUMS_ELEMENTS
@@ -88,8 +89,8 @@ def winograd_cycles(layer: Convolution, kernel: WinogradKernel, isa: Isa) -> flo
     products = down.products * across.products
     padded = -(-rows // kernel.strip) * kernel.strip
     # Two multiply-adds a cycle, or less than two loads: of the vectors, of a weight for each row, of memory.
-    strip, width = register_tile(isa, squares)
-    loads = (strip + width) / strip / width * squares / _LOADS
+    width = register_tile(isa, squares)[1]
+    loads = (kernel.strip + width) / kernel.strip / width * squares / _LOADS
     multiply = padded * channels * products * max(squares / 2 * _PRODUCT_LOSS, loads, 4 / MEMORY_BYTES)
     blocks = -(-channels * products * squares * isa.lanes // winograd_columns.COMBINED_ELEMENTS)
     finish = rows * (_SUM_CYCLES * kernel.points * squares + _OUTPUT_CYCLES * kernel.tile[0] * kernel.tile[1])

@@ -8,10 +8,7 @@ import numpy as np
 import tvm_ffi
 
 from tvm_sparse.errors import InputError, MissingPackageError
-from tvm_sparse.runtime.spec import TensorSpec
-
-# Compiled code reads tensors with aligned vector loads.
-ALIGNMENT = 64
+from tvm_sparse.runtime.spec import ALIGNMENT, TensorSpec
 
 
 def numpy_dtype(name: str) -> np.dtype:

@@ -12,11 +12,11 @@ import tvm_ffi
 
 from tvm_sparse.errors import InputError
 from tvm_sparse.runtime import threads
-from tvm_sparse.runtime.arrays import ALIGNMENT, aligned_empty, as_tensor, fill_inputs, numpy_dtype
+from tvm_sparse.runtime.arrays import aligned_empty, as_tensor, fill_inputs, numpy_dtype
 from tvm_sparse.runtime.benchmark import BenchmarkResult, time_function
 from tvm_sparse.runtime.profile import ProfileResult, profile_vm
 from tvm_sparse.runtime.shared_library import open_library
-from tvm_sparse.runtime.spec import TensorSpec
+from tvm_sparse.runtime.spec import ALIGNMENT, TensorSpec
 from tvm_sparse.runtime.weights import Weights
 
 # Below this size a copy costs less than finding out whether it is needed.

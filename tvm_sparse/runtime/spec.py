@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# Compiled code reads most tensors with aligned vector loads.
+ALIGNMENT = 64
+
 
 @dataclass(frozen=True)
 class TensorSpec:
@@ -24,4 +27,4 @@ class TensorSpec:
     name: str
     shape: tuple[int, ...]
     dtype: str
-    alignment: int = 64
+    alignment: int = ALIGNMENT

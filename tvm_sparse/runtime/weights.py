@@ -16,7 +16,8 @@ import numpy as np
 import tvm_ffi
 
 from tvm_sparse.errors import PackageError
-from tvm_sparse.runtime.arrays import ALIGNMENT, aligned_empty, as_tensor, numpy_dtype
+from tvm_sparse.runtime.arrays import aligned_empty, as_tensor, numpy_dtype
+from tvm_sparse.runtime.spec import ALIGNMENT
 
 _CHUNK = 1 << 24
 
