@@ -10,6 +10,7 @@ from tvm.tirx import PrimFunc
 
 from .depthwise_tile import DepthwiseTile
 from .driver import FillBuffer
+from .image_window import IMAGE_FIELDS, emit_image_window
 from .ir import Flat, TableReader, as_long, build_function
 from .isa import Isa
 from .window_tile import WINDOW_FIELDS
@@ -31,6 +32,8 @@ class ColumnLayer(ABC):
         Whether a second tensor, in the output's geometry, is added before the activation.
     depthwise : DepthwiseTile, optional
         Depth-wise convolution before a 1x1: each task fills the buffer with what it makes of a panel.
+    image : bool
+        Whether the windows are filled from plain images, of any alignment.
     """
 
     tile: tuple[int, int]
@@ -38,6 +41,7 @@ class ColumnLayer(ABC):
     activation: str = "clip"
     residual: bool = False
     depthwise: DepthwiseTile | None = field(default=None, kw_only=True)
+    image: bool = field(default=False, kw_only=True)
 
     @property
     @abstractmethod
@@ -49,9 +53,19 @@ class ColumnLayer(ABC):
         """Position of the argument that the output may overwrite: the residual is read before any sum is stored."""
         return 1 if self.residual else None
 
+    @property
+    def view_arguments(self) -> tuple[int, ...]:
+        """Positions of arguments that may begin inside of a larger tensor."""
+        return (0,) if self.image else ()
+
+    @property
+    def unaligned_arguments(self) -> tuple[int, ...]:
+        """Positions of arguments whose memory may begin at any element."""
+        return (0,) if self.image else ()
+
     def symbol(self, isa: Isa) -> str:
         """Name of the compiled function."""
-        source = "window" if self.halo else "panel"
+        source = "image" if self.image else "window" if self.halo else "panel"
         if self.depthwise is not None:
             source = f"depthwise_{self.depthwise.name}"
         shared = {None: "", 0: "_in_place", 1: "_residual"}[self.shared_argument]
@@ -73,18 +87,25 @@ class ColumnLayer(ABC):
             ("table", 1, "int32"),
             ("y", 4, "float32"),
         ]
-        return build_function(self.symbol(isa), arguments, isa.lanes, lambda *flats: self._body(isa, *flats))
+        loose = ("x",) if self.image else ()
+        return build_function(
+            self.symbol(isa), arguments, isa.lanes, lambda *flats: self._body(isa, *flats), views=loose, unaligned=loose
+        )
 
     @property
     def window_fields(self) -> tuple[str, ...]:
-        """Fields of the table beside those of the family: where a depth-wise convolution's windows are."""
-        return WINDOW_FIELDS if self.depthwise is not None else ()
+        """Fields of the table beside those of the family: where windows of a depth-wise convolution or an image are."""
+        if self.depthwise is not None:
+            return WINDOW_FIELDS
+        return IMAGE_FIELDS if self.image else ()
 
     def _fill_buffer(
         self, isa: Isa, table: TableReader, source: Flat, rest: tuple[Flat, ...]
     ) -> FillBuffer | None:
-        """What fills the buffer with the depth-wise convolution, where there is one."""
+        """What fills the buffer with the depth-wise convolution, or with windows of an image, where there is one."""
         depthwise, lanes = self.depthwise, isa.lanes
+        if self.image:
+            return lambda buffer, *where: emit_image_window(isa, table, source, buffer, *where)
         if depthwise is None:
             return None
         values, numbers = rest[-7:-5]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from tvm.script.ir_builder import tirx as T
 
-from tvm_sparse.layout.halo import KINDS
+from tvm_sparse.layout.halo_operations import KINDS
 
 from .ir import Flat, TableReader, as_long, constant
 from .isa import Isa

@@ -11,6 +11,7 @@ from tvm.tirx import PrimFunc
 from .ir import Flat, TableReader, as_long, build_function, constant, registers
 from .isa import Isa
 from .move_columns import emit_move
+from .quads import QUAD, load_quads, transpose_quads
 
 _PLAIN_FIELDS = (
     "images",
@@ -31,9 +32,6 @@ _PLAIN_FIELDS = (
 TO_COLUMNS_FIELDS = _PLAIN_FIELDS
 FROM_COLUMNS_FIELDS = (*_PLAIN_FIELDS, "elements", "element_parts")
 MEAN_FIELDS = ("images", "panels", "channels", "vectors", "masks")
-
-# Elements side by side in the plain tensor that each lane's transposes move.
-QUAD = 4
 
 
 @dataclass(frozen=True)
@@ -75,11 +73,8 @@ class ToColumns:
 
         def quad(numbers: list, plain, columns) -> None:
             places, starts = numbers[:QUAD], numbers[QUAD:]
-            rows = [source.buffer[T.Ramp(plain + start, T.int64(1), QUAD)] for start in starts]
-            # Vector i of these holds row i of each four rows.
-            parts = [[rows[group + i] for group in range(0, lanes, QUAD)] for i in range(QUAD)]
-            joined = [T.bind(p[0] if len(p) == 1 else T.Shuffle(p, list(range(lanes)))) for p in parts]
-            for place, vector in zip(places, _transpose(joined, lanes), strict=True):
+            vectors = load_quads(source, [plain + start for start in starts], lanes)
+            for place, vector in zip(places, vectors, strict=True):
                 output.store_vector(columns + place, vector)
 
         def gather(at, plain, columns) -> None:
@@ -143,7 +138,7 @@ def _emit_from_columns(isa: Isa, source: Flat, table_buffer: Flat, output: Flat)
 
     def quad(numbers: list, plain, columns) -> None:
         vectors = [T.bind(source.load_vector(columns + place)) for place in numbers[:QUAD]]
-        rows = _transpose(vectors, lanes)
+        rows = transpose_quads(vectors, lanes)
         # The first lane last: those without pixels write to the same place before it.
         for lane in reversed(range(lanes)):
             group = lane // QUAD * QUAD
@@ -208,19 +203,6 @@ def _emit_parts(table: TableReader, quad_width: int, quad: Callable, rest: list[
         operations("quad_parts", apply_quad)
         for name, width, emit in rest:
             operations(name, lambda n, channel, w=width, e=emit: e(T.bind(n * w), *origins(channel)))
-
-
-def _transpose(vectors: list, lanes: int) -> list:
-    """Transpose inside of each four lanes of four vectors."""
-    a, b, c, d = vectors
-
-    def shuffle(x, y, pattern):
-        """Take from both: `pattern` for each four lanes, where the second vector's are numbered from 4."""
-        index = [g + p if p < QUAD else lanes + g + p - QUAD for g in range(0, lanes, QUAD) for p in pattern]
-        return T.bind(T.Shuffle([x, y], index))
-
-    pairs = [(shuffle(a, b, half), shuffle(c, d, half)) for half in ((0, 4, 1, 5), (2, 6, 3, 7))]
-    return [shuffle(*pair, half) for pair in pairs for half in ((0, 1, 4, 5), (2, 3, 6, 7))]
 
 
 @dataclass(frozen=True)

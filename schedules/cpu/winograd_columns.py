@@ -100,7 +100,7 @@ class WinogradKernel(ColumnLayer):
     def _body(self, isa: Isa, source: Flat, *rest: Flat) -> None:
         residual = rest[0] if self.residual else None
         values, _, numbers, table_buffer, output = rest[-5:]
-        table = TableReader(table_buffer, FIELDS)
+        table = TableReader(table_buffer, (*FIELDS, *self.window_fields))
         strip, step = self.strip, self.vectors * isa.lanes
         down, across = self.axes
         products = down.products * across.products
@@ -127,7 +127,8 @@ class WinogradKernel(ColumnLayer):
                     self._finish(isa, block, table, numbers, residual, output, T.bind(first_row + begin + row), sums)
 
         elements = COMBINED_ELEMENTS + SUMS_ELEMENTS + CHANNEL_ELEMENTS
-        emit_tasks(isa, table, source, self.halo, self.tile, rows, sums=elements)
+        fill_buffer = self._fill_buffer(isa, table, source, rest)
+        emit_tasks(isa, table, source, self.halo, self.tile, rows, sums=elements, fill_buffer=fill_buffer)
 
     def _combine_windows(self, isa: Isa, table: TableReader, block: Block, channels) -> None:
         """Emit what combines the inputs of every channel: first down, into a buffer of one channel, then across."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from tvm_sparse.layout.halo import KINDS, Window
+from tvm_sparse.layout.halo import Window
+from tvm_sparse.layout.halo_operations import KINDS
+from tvm_sparse.layout.image_window import ImageProgram
+from tvm_sparse.layout.transpose import QUAD
 
 
 def windows_in_numpy(images: np.ndarray, window: Window, fill: float) -> np.ndarray:
@@ -25,6 +28,46 @@ def merge_lanes(kept: np.ndarray, index: np.ndarray, source: np.ndarray) -> np.n
     assert (((index & lanes) != 0) == taken).all()
     assert (low == np.arange(lanes))[~taken].all()
     return np.where(taken, np.take_along_axis(source, low, 1), kept)
+
+
+def fill_from_image(program: ImageProgram, stripe: int, elements: np.ndarray, step: int, size: int) -> np.ndarray:
+    """The buffer of one stripe for some channels, filled from a plain image.
+
+    Parameters
+    ----------
+    program : ImageProgram
+        The program.
+    stripe : int
+        Stripe.
+    elements : numpy.ndarray
+        The image's elements.
+    step : int
+        Elements of the buffer for one channel.
+    size : int
+        Elements of the whole buffer.
+    """
+    buffer = np.full(size, np.nan)
+    lanes = program.lanes.shape[1]
+    repeats = size // step if program.channel_step else 1
+
+    def store(place: int, values: np.ndarray, mask: np.ndarray | None) -> None:
+        buffer[place : place + lanes] = values if mask is None else np.where(mask, values, 0.0)
+
+    for channel in range(repeats):
+        first, target = channel * program.channel_step, channel * step
+        for kind, (runs, quads) in enumerate([("runs", "quads"), ("masked_runs", "masked_quads")]):
+            for distances, begin, count in getattr(program, runs)[slice(*program.pointers[kind, stripe : stripe + 2])]:
+                for *places, start, mask in [(*q, -1)[: QUAD + 2] for q in getattr(program, quads)[begin:][:count]]:
+                    at = first + start + program.lanes.reshape(-1)[distances:][:lanes]
+                    assert (at >= 0).all() and (at + QUAD <= len(elements)).all()
+                    for i, place in enumerate(places):
+                        kept = None if kind == 0 else program.masks.reshape(-1)[mask + i * lanes :][:lanes]
+                        store(target + place, elements[at + i], kept)
+        for place, element, distances, mask in program.singles[slice(*program.pointers[2, stripe : stripe + 2])]:
+            at = first + element + program.lanes.reshape(-1)[distances:][:lanes]
+            assert (at >= 0).all() and (at < len(elements)).all()
+            store(target + place, elements[at], program.masks.reshape(-1)[mask:][:lanes])
+    return buffer
 
 
 def fill_buffer(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tests.layout.halo_in_numpy import fill_buffer, windows_in_numpy
-from tvm_sparse.layout.halo import KINDS
+from tvm_sparse.layout.halo_operations import KINDS
 from tvm_sparse.plan.layer import Convolution, PackedLayer
 from tvm_sparse.schedules.cpu import block_columns, dense_columns, pool_columns, sparse_columns
 from tvm_sparse.schedules.cpu.driver import BUFFER_ELEMENTS

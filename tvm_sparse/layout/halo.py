@@ -13,7 +13,9 @@ from functools import lru_cache
 import numpy as np
 
 from .geometry import Geometry
-from .merge import TAKE, join_copies
+from .halo_operations import KINDS, HaloOperations
+from .image_window import ImageProgram, Strides, image_program
+from .ranges import select_ranges
 
 
 @dataclass(frozen=True)
@@ -41,22 +43,6 @@ class Window:
             (height + top + bottom - spans[0]) // self.stride[0] + 1,
             (width + left + right - spans[1]) // self.stride[1] + 1,
         )
-
-
-# Runs of fewer vectors are left to single operations.
-_SHORTEST_RUN = 2
-
-# Kinds of operations with the entries of each, in the order that they run.
-KINDS = {
-    "copy": 4,
-    "copy_down": 3,
-    "copy_across": 4,
-    "one_down": 4,
-    "one_across": 5,
-    "one": 3,
-    "two": 5,
-    "more": 3,
-}
 
 
 @dataclass(frozen=True)
@@ -96,6 +82,8 @@ class HaloProgram:
         Elements of the buffer for one channel.
     tile : tuple of int
         Rows and columns of a tile.
+    image : ImageProgram, optional
+        Operations that read a plain image instead; the others are none then.
     """
 
     copy: np.ndarray
@@ -115,6 +103,7 @@ class HaloProgram:
     pitch: int
     size: int
     tile: tuple[int, int]
+    image: ImageProgram | None = None
 
     @property
     def cycles(self) -> float:
@@ -141,28 +130,8 @@ class HaloProgram:
             tile_pointers=tile_pointers,
             tile_buffer=self.tile_buffer[tiles],
             tile_panel=self.tile_panel[tiles],
+            image=None if self.image is None else self.image.part(stripes),
         )
-
-
-def select_ranges(pointers: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Select some of the ranges of an array.
-
-    Parameters
-    ----------
-    pointers : numpy.ndarray
-        ``[ranges + 1]``: where each range starts, and where the last one ends.
-    chosen : numpy.ndarray
-        ``[n]``: numbers of ranges.
-
-    Returns
-    -------
-    tuple of numpy.ndarray
-        Positions of the elements of the chosen ranges one after the other, and the ranges' pointers among those.
-    """
-    pointers = np.asarray(pointers, np.int64)
-    positions = [np.arange(pointers[i], pointers[i + 1]) for i in chosen]
-    starts = np.cumsum([0] + [len(p) for p in positions])
-    return np.concatenate([np.zeros(0, np.int64), *positions]), starts
 
 
 @lru_cache(maxsize=256)
@@ -174,8 +143,9 @@ def halo_program(
     stripe: tuple[int, int] = (1, 1),
     compact: bool = False,
     slots: tuple[int, ...] | None = None,
+    strides: Strides | None = None,
 ) -> HaloProgram:
-    """Plan how to build the windows of all panels of `target` from vectors of `source`.
+    """Plan how to build the windows of all panels of `target` from vectors of `source`, or from a plain image.
 
     The grid of a stripe is stored by phase (grid row modulo the stride), column after column, so that the vectors
     of a tile column are consecutive for every tap, stride and dilation.
@@ -195,6 +165,8 @@ def halo_program(
         dilation, but shorter runs of copies. Stripes are single panels then.
     slots : tuple of int, optional
         Where each panel of the source is stored, counted in panels; default: one after the other.
+    strides : Strides, optional
+        Strides of the plain images that are read instead of columns; `source` gives their size then.
 
     Returns
     -------
@@ -238,13 +210,20 @@ def halo_program(
     if slots is not None:
         panel = np.asarray(slots, np.int64)[panel]
     position = (panel * channels * source.vectors + vector) * lanes
-    builder = _Operations(lanes, target.tile, (len(grid_rows), len(grid_columns)))
+    shape = (len(grid_rows), len(grid_columns))
+    builder = HaloOperations(lanes, target.tile, shape)
     destination = slot(gy, gx) * lanes
     unused = np.broadcast_to(oy < -(1 << 18), lane[0, 0].shape)
     for index in range(len(py)):
         builder.start_stripe()
-        builder.add_stripe(destination, stored[index], position[index], lane[index], inside[index], unused)
+        if strides is None:
+            builder.add_stripe(destination, stored[index], position[index], lane[index], inside[index], unused)
     operations, pointers = builder.finish()
+    image = None
+    if strides is not None:
+        pixels = tuple(a.reshape(len(py), *shape, lanes) for a in (y, x))
+        sizes = (channels, source.height, source.width)
+        image = image_program(pixels, ~unused, destination.reshape(shape), size * lanes, sizes, strides)
 
     ty, tx = (
         a.reshape(-1) for a in np.meshgrid(np.arange(stripe[0]), np.arange(stripe[1]), indexing="ij")
@@ -263,6 +242,7 @@ def halo_program(
         pitch=pitch * lanes,
         size=size * lanes,
         tile=target.tile,
+        image=image,
     )
 
 
@@ -272,133 +252,3 @@ def _used(count: int, stride: int, taps: int, dilation: int) -> tuple[np.ndarray
     place = np.zeros(used[-1] + 1, np.int64)
     place[used[np.lexsort((used, used % stride))]] = np.arange(len(used))
     return used, place
-
-
-def lane_index(lane: np.ndarray, taken: np.ndarray) -> tuple[int, ...]:
-    """Index that merges lanes of a source into a vector.
-
-    Parameters
-    ----------
-    lane : numpy.ndarray
-        Lane of the source for each lane of the result, ``[lanes]``.
-    taken : numpy.ndarray
-        Whether the result takes it, bool ``[lanes]``; other lanes stay.
-
-    Returns
-    -------
-    tuple of int
-        What :func:`tvm_sparse.schedules.cpu.lanes.merge_lanes` takes as index.
-    """
-    lanes = len(lane)
-    return tuple(
-        (TAKE | (lanes + int(source)) if take else keep)
-        for keep, (source, take) in enumerate(zip(lane, taken, strict=True))
-    )
-
-
-class _Operations:
-    """Collects the operations of all stripes, by kind.
-
-    Parameters
-    ----------
-    lanes : int
-        Lanes of a vector.
-    tile : tuple of int
-        Rows and columns of a tile: the lengths of runs.
-    grid : tuple of int
-        Rows and columns of a stripe's grid; its vectors are numbered row by row.
-    """
-
-    def __init__(self, lanes: int, tile: tuple[int, int], grid: tuple[int, int]):
-        self.lanes = lanes
-        self.tile = tile
-        self.grid = grid
-        self.indices: list[tuple[int, ...]] = []
-        self._known: dict[tuple[int, ...], int] = {}
-        self._kinds: dict[str, list[tuple[int, ...]]] = {name: [] for name in KINDS}
-        self._pointers: list[list[int]] = []
-
-    def start_stripe(self) -> None:
-        self._pointers.append([len(kind) for kind in self._kinds.values()])
-
-    def add_stripe(
-        self,
-        destination: np.ndarray,
-        stored: np.ndarray,
-        position: np.ndarray,
-        lane: np.ndarray,
-        inside: np.ndarray,
-        unused: np.ndarray,
-    ) -> None:
-        identity = np.arange(self.lanes)
-        first = np.where(inside.any(1), inside.argmax(1), 0)
-        vectors = np.arange(len(stored))
-        source = position[vectors, first]
-        one_source = ((stored == stored[vectors, first][:, None]) | ~inside).all(1)
-        plain = one_source & inside.any(1) & ((lane == identity) | ~inside).all(1) & (inside | unused).all(1)
-        # Lane index of vectors with one source (or none, where all lanes are outside), -1 for plain copies.
-        index = np.full(len(stored), -1)
-        for v in np.nonzero(one_source & ~plain)[0].tolist():
-            index[v] = self._index(lane[v], inside[v])
-        left = self._take_runs(destination, source, index, one_source)
-        copies = plain & left
-        self._kinds["copy"] += map(tuple, join_copies(destination[copies], source[copies], self.lanes))
-        singles = one_source & ~plain & left
-        self._kinds["one"] += zip(
-            destination[singles].tolist(), source[singles].tolist(), index[singles].tolist(), strict=True
-        )
-        for v in np.nonzero(~one_source)[0].tolist():
-            target, ok = int(destination[v]), inside[v]
-            terms: list[tuple[int, int]] = []
-            for other in sorted(set(stored[v][ok].tolist())):
-                mine = ok & (stored[v] == other)
-                terms.append((int(position[v][mine][0]), self._index(lane[v], mine)))
-            self._kinds["two"].append((target, *terms[0], *terms[1]))
-            self._kinds["more"] += [(target, *term) for term in terms[2:]]
-
-    def finish(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        self.start_stripe()
-        arrays = {
-            name: np.asarray(kind, np.int64).reshape(-1, KINDS[name]) for name, kind in self._kinds.items()
-        }
-        return arrays, np.asarray(self._pointers, np.int64).T
-
-    def _take_runs(
-        self, destination: np.ndarray, source: np.ndarray, index: np.ndarray, candidates: np.ndarray
-    ) -> np.ndarray:
-        """Operations on runs as long as a tile is high or wide; returns which vectors are left."""
-        left = candidates.copy()
-        number = np.arange(len(left)).reshape(self.grid)
-        # Down: vectors that follow each other in the buffer, column by column (and phase by phase).
-        down = np.argsort(destination).reshape(-1)
-        directions = [("down", self.tile[0], [down]), ("across", self.tile[1], list(number))]
-        for name, length, lines in sorted(directions, key=lambda d: -d[1]):
-            if length < _SHORTEST_RUN:
-                continue
-            for line in lines:
-                begin = 0
-                while begin + length <= len(line):
-                    run = line[begin : begin + length]
-                    steps, jumps = np.diff(source[run]), np.diff(destination[run])
-                    even = left[run].all() and (index[run] == index[run[0]]).all()
-                    even = even and (steps == steps[0]).all() and (jumps == jumps[0]).all()
-                    if not even or (name == "down" and jumps[0] != self.lanes):
-                        begin += 1
-                        continue
-                    self._add_run(name, destination[run], source[run], int(index[run[0]]))
-                    left[run] = False
-                    begin += length
-        return left
-
-    def _add_run(self, direction: str, destination: np.ndarray, source: np.ndarray, index: int) -> None:
-        jumps = [int(destination[1] - destination[0])] if direction == "across" else []
-        entries = [int(destination[0]), int(source[0]), *jumps, int(source[1] - source[0])]
-        kind = "copy" if index < 0 else "one"
-        self._kinds[f"{kind}_{direction}"].append((*entries, *([] if index < 0 else [index])))
-
-    def _index(self, lane: np.ndarray, mine: np.ndarray) -> int:
-        key = lane_index(lane, mine)
-        if key not in self._known:
-            self._known[key] = len(self.indices)
-            self.indices.append(key)
-        return self._known[key]

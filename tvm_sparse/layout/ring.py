@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from .geometry import Geometry
-from .halo import lane_index
+from .halo_operations import lane_index
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tvm_sparse.layout.geometry import Geometry
+from tvm_sparse.layout.image_window import Strides
 from tvm_sparse.layout.table import pack_table
 from tvm_sparse.schedules.cpu.isa import Isa
 
@@ -40,6 +41,8 @@ class LayerTables:
     depthwise : StationaryDepthwise, optional
         Depth-wise convolution that the kernel computes first; the layer then reads its output, and the geometry of the
         input is that of the depth-wise convolution's.
+    image : Strides, optional
+        Strides of the plain images that the layer reads; the geometry of the input gives their size then.
     """
 
     layer: Convolution
@@ -51,6 +54,7 @@ class LayerTables:
     packed: Mapping[str, np.ndarray]
     values: Mapping[str, int | np.ndarray]
     depthwise: StationaryDepthwise | None = None
+    image: Strides | None = None
 
     def whole(self, places: Places) -> np.ndarray:
         """Table of the whole layer."""
@@ -62,14 +66,15 @@ class LayerTables:
             return None
         panels = np.split(places.tile_panel, places.tile_pointers[1:-1])
         window = (self.depthwise or self).layer.window
-        return Stripes(self.source, self.target, tuple(panels), window, self._part)
+        plain = self.image is not None
+        return Stripes(self.source, self.target, tuple(panels), window, self._part, plain=plain)
 
     def _part(self, part: Part) -> np.ndarray:
         if self.depthwise is not None:
             places = Places.of_buffer(self.target)
         else:
             slots = tuple(part.source.tolist())
-            places = Places.plan(self.layer, self.source, self.target, self.part_limit, self.isa, slots)
+            places = Places.plan(self.layer, self.source, self.target, self.part_limit, self.isa, slots, self.image)
         return self._table(places.part(part.stripes), part.target, part)
 
     def _table(self, places: Places, slots: np.ndarray | None, part: Part | None) -> np.ndarray:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from tvm_sparse.layout.geometry import Geometry
+from tvm_sparse.layout.image_window import Strides
+from tvm_sparse.layout.table import TableValues
+from tvm_sparse.schedules.cpu.driver import DRIVER_FIELDS
 from tvm_sparse.schedules.cpu.isa import Isa
 
 from .choose import faster_winograd, parse_shape
@@ -39,3 +42,40 @@ def pack_layer(format_: str, layer: Convolution, source: Geometry, target: Geome
             return pack_pixels(layer, source, target, isa)
     packers = {"dense": pack_dense, "unstructured": pack_sparse, "depthwise": pack_depthwise}
     return packers[kind](layer, source, target, isa)
+
+
+def pack_image_layer(
+    format_: str, layer: Convolution, source: Geometry, target: Geometry, isa: Isa, image: Strides
+) -> PackedLayer | None:
+    """Pack a layer that reads plain images, whose pixels nobody has to bring to columns then.
+
+    Parameters
+    ----------
+    format_, layer, target, isa
+        As of `pack_layer`.
+    source : Geometry
+        Geometry that the images would have in columns.
+    image : Strides
+        Strides of the images.
+
+    Returns
+    -------
+    PackedLayer or None
+        None where no kernel of the format can read them, or where columns are faster.
+    """
+    packed: PackedLayer | None = None
+    if layer.groups == 1 and format_ == "dense":
+        winograd = faster_winograd(layer, target, isa)
+        if winograd is not None:
+            packed = pack_winograd(layer, source, target, isa, winograd, image)
+        elif not suits_pixels(layer, target, isa):
+            packed = pack_dense(layer, source, target, isa, image=image)
+    elif layer.groups == 1 and format_ == "unstructured":
+        packed = pack_sparse(layer, source, target, isa, image=image)
+    if packed is None:
+        return None
+    table = TableValues(DRIVER_FIELDS, packed.arrays[-1])
+    chunks = table.scalar("chunks")
+    blocks = int(table.array("block_pointers", chunks + 1)[-1])
+    # Where channels lie side by side they are read at once, so a block must hold all.
+    return packed if image.channel != 1 or blocks == chunks else None

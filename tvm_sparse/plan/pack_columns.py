@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from tvm_sparse.layout.geometry import Geometry
+from tvm_sparse.layout.image_window import Strides
 from tvm_sparse.schedules.cpu import dense_columns, sparse_columns
 from tvm_sparse.schedules.cpu.epilogue import epilogue_array
 from tvm_sparse.schedules.cpu.isa import Isa
@@ -31,6 +32,8 @@ PAIRED_NONZEROS = 26
 # Shares of the second-level cache: an output that fills more is not found there; rows of a panel that fills more lie
 # too far apart for a core's own prefetchers.
 _CACHED_SHARE, _NEAR_SHARE = 1 / 3, 1 / 16
+# Nonzeros of a row below which outputs are stored faster than the prefetchers fetch their lines.
+_FEW_PRODUCTS = 8
 # Share of the first-level cache that a K-block of a dense layer fills where it reads panels in place.
 _DENSE_BLOCK_SHARE = 1.0
 # Share of the second-level cache that the outputs of a chunk fill: they stay there from block to block.
@@ -43,8 +46,9 @@ SPARSE_PRODUCT_CYCLES, DENSE_PRODUCT_CYCLES = 0.85, 0.55
 
 
 def pack_sparse(
-    layer: Convolution, source: Geometry, target: Geometry, isa: Isa, depthwise: StationaryDepthwise | None = None
-) -> PackedLayer:
+    layer: Convolution, source: Geometry, target: Geometry, isa: Isa, depthwise: StationaryDepthwise | None = None,
+    image: Strides | None = None,
+) -> PackedLayer:  # fmt: skip
     """Pack a layer with unstructured zeros (a depth-wise layer too: its matrix is block-diagonal).
 
     Parameters
@@ -58,15 +62,17 @@ def pack_sparse(
     depthwise : StationaryDepthwise, optional
         Depth-wise convolution whose output the layer, a 1x1 convolution, reads: the kernel computes both, and `source`
         is the geometry of the depth-wise convolution's input.
+    image : Strides, optional
+        Strides of plain images that the kernel reads instead of columns.
     """
     rows, per_group = layer.weight.shape[:2]
-    places = _places(layer, source, target, isa, depthwise)
+    places = _places(layer, source, target, isa, depthwise, image)
     taps, limit = places.tap_offsets, places.channel_limit
     # A depth-wise layer whose windows hold a whole image has read a channel before it writes it.
     in_place = layer.depthwise and rows == layer.groups and source == target and places.stripes == 1
     kernel = sparse_columns.SparseColumns(
         places.tile, places.halo, layer.activation.epilogue, layer.residual, in_place and not layer.residual,
-        depthwise=depthwise and depthwise.tile,
+        depthwise=depthwise and depthwise.tile, image=image is not None,
     )  # fmt: skip
     channels = per_group * layer.groups
     ideal = int((STENCIL_SHARE if layer.depthwise else SPARSE_BLOCK_SHARE) * isa.l1_bytes)
@@ -94,11 +100,12 @@ def pack_sparse(
         "prefetch": prefetch_lines(packed, QUAD, places.channel_stride, cached),
         "spread": np.repeat(np.arange(QUAD), isa.lanes),
         "fetch_outputs": int(
-            panel_bytes > _NEAR_SHARE * isa.l2_bytes and panel_bytes * target.panels > _CACHED_SHARE * isa.l2_bytes
+            panel_bytes * target.panels > _CACHED_SHARE * isa.l2_bytes
+            and (panel_bytes > _NEAR_SHARE * isa.l2_bytes or nonzeros < _FEW_PRODUCTS * rows)
         ),
     }
     fields = (*sparse_columns.FIELDS, *kernel.window_fields)
-    tables = LayerTables(layer, source, target, source.vectors, isa, fields, packed, values, depthwise)
+    tables = LayerTables(layer, source, target, source.vectors, isa, fields, packed, values, depthwise, image)
     numbers = epilogue_array(layer.bias, layer.activation, layer.slopes)
     before = () if depthwise is None else depthwise.arrays
     arrays = (*before, packed["values"], packed["offsets"], numbers, tables.whole(places))
@@ -106,12 +113,13 @@ def pack_sparse(
 
 
 def _places(
-    layer: Convolution, source: Geometry, target: Geometry, isa: Isa, depthwise: StationaryDepthwise | None
-) -> Places:
+    layer: Convolution, source: Geometry, target: Geometry, isa: Isa, depthwise: StationaryDepthwise | None,
+    image: Strides | None,
+) -> Places:  # fmt: skip
     """Where a layer reads: its input, or what a depth-wise convolution made of it."""
     if depthwise is not None:
         return Places.of_buffer(target)
-    return Places.plan(layer, source, target, source.vectors, isa)
+    return Places.plan(layer, source, target, source.vectors, isa, image=image)
 
 
 def even_block(channels: int, ideal: int, limit: int) -> int:
@@ -155,11 +163,12 @@ def prefetch_lines(
 
 
 def pack_dense(
-    layer: Convolution, source: Geometry, target: Geometry, isa: Isa, depthwise: StationaryDepthwise | None = None
-) -> PackedLayer:
+    layer: Convolution, source: Geometry, target: Geometry, isa: Isa, depthwise: StationaryDepthwise | None = None,
+    image: Strides | None = None,
+) -> PackedLayer:  # fmt: skip
     """Pack a layer whose weights stay dense; parameters as of `pack_sparse`."""
     rows, per_group = layer.weight.shape[:2]
-    places = _places(layer, source, target, isa, depthwise)
+    places = _places(layer, source, target, isa, depthwise, image)
     taps, limit = places.tap_offsets, places.channel_limit
     if places.program is None:
         limit = min(limit, max(1, int(_DENSE_BLOCK_SHARE * isa.l1_bytes) // (4 * places.touched)))
@@ -172,11 +181,12 @@ def pack_dense(
     )
     packed = fmt.pack(layer.weight.reshape(rows, per_group, -1))
     kernel = dense_columns.DenseColumnsKernel(
-        places.tile, places.halo, layer.activation.epilogue, layer.residual, depthwise=depthwise and depthwise.tile
-    )
+        places.tile, places.halo, layer.activation.epilogue, layer.residual,
+        depthwise=depthwise and depthwise.tile, image=image is not None,
+    )  # fmt: skip
     values = {name: packed[name] for name in ("strip", "strip_pointers", "depth")}
     fields = (*dense_columns.FIELDS, *kernel.window_fields)
-    tables = LayerTables(layer, source, target, source.vectors, isa, fields, packed, values, depthwise)
+    tables = LayerTables(layer, source, target, source.vectors, isa, fields, packed, values, depthwise, image)
     numbers = epilogue_array(layer.bias, layer.activation, layer.slopes)
     before = () if depthwise is None else depthwise.arrays
     arrays = (*before, packed["values"], packed["offsets"], numbers, tables.whole(places))

@@ -8,6 +8,7 @@ import numpy as np
 
 from tvm_sparse.layout import relayout
 from tvm_sparse.layout.geometry import Geometry
+from tvm_sparse.layout.image_window import Strides
 from tvm_sparse.layout.table import pack_table
 from tvm_sparse.layout.transpose import QUAD, read_program, write_program
 from tvm_sparse.schedules.cpu import relayout as kernels
@@ -19,15 +20,6 @@ from .pack_moves import pack_images
 
 # Vectors of one task: enough to be worth starting it.
 _TASK_VECTORS = 256
-
-
-@dataclass(frozen=True)
-class Strides:
-    """Elements between neighbours of a plain tensor; images follow each other without a gap."""
-
-    row: int
-    column: int
-    channel: int
 
 
 def pack_to_columns(geometry: Geometry, channels: int, strides: Strides, rank: int) -> PackedLayer:

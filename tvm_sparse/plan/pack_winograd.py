@@ -8,6 +8,7 @@ from itertools import product as pairs_of
 import numpy as np
 
 from tvm_sparse.layout.geometry import Geometry
+from tvm_sparse.layout.image_window import Strides
 from tvm_sparse.schedules.cpu import winograd_columns
 from tvm_sparse.schedules.cpu.driver import BUFFER_ELEMENTS
 from tvm_sparse.schedules.cpu.epilogue import epilogue_array
@@ -99,8 +100,9 @@ def winograd_cycles(layer: Convolution, kernel: WinogradKernel, isa: Isa) -> flo
 
 
 def pack_winograd(
-    layer: Convolution, source: Geometry, target: Geometry, isa: Isa, kernel: WinogradKernel
-) -> PackedLayer:
+    layer: Convolution, source: Geometry, target: Geometry, isa: Isa, kernel: WinogradKernel,
+    image: Strides | None = None,
+) -> PackedLayer:  # fmt: skip
     """Pack a layer for a kernel of the family.
 
     Parameters
@@ -113,9 +115,12 @@ def pack_winograd(
         Instruction set.
     kernel : WinogradKernel
         The kernel, as of `winograd_kernel`.
+    image : Strides, optional
+        Strides of plain images that the kernel reads instead of columns.
     """
+    kernel = replace(kernel, image=image is not None)
     channels = layer.weight.shape[1]
-    places = Places.plan(layer, source, target, None, isa)
+    places = Places.plan(layer, source, target, None, isa, image=image)
     assert places.tile == kernel.tile, "windows that fit the buffer are those of whole panels"
     down, across = kernel.axes
     per_channel = down.products * across.products * kernel.vectors * isa.lanes
@@ -134,7 +139,8 @@ def pack_winograd(
         "row_places": row_places,
         "column_places": column_places,
     }
-    tables = LayerTables(layer, source, target, None, isa, winograd_columns.FIELDS, packed, values)
+    fields = (*winograd_columns.FIELDS, *kernel.window_fields)
+    tables = LayerTables(layer, source, target, None, isa, fields, packed, values, image=image)
     numbers = epilogue_array(layer.bias, layer.activation, layer.slopes)
     arrays = (packed["values"], packed["offsets"], numbers, tables.whole(places))
     return PackedLayer(kernel, arrays, tables.stripes(places))

@@ -8,7 +8,10 @@ import numpy as np
 
 from tvm_sparse.errors import TvmSparseError
 from tvm_sparse.layout.geometry import MAX_TILE, Geometry
-from tvm_sparse.layout.halo import KINDS, HaloProgram, halo_program, select_ranges
+from tvm_sparse.layout.halo import HaloProgram, halo_program
+from tvm_sparse.layout.halo_operations import KINDS
+from tvm_sparse.layout.image_window import IMAGE_KINDS, RUN_KINDS, Strides
+from tvm_sparse.layout.ranges import select_ranges
 from tvm_sparse.schedules.cpu.driver import BUFFER_ELEMENTS
 from tvm_sparse.schedules.cpu.isa import Isa
 
@@ -61,14 +64,15 @@ class Places:
     @staticmethod
     def plan(
         layer: Convolution, source: Geometry, target: Geometry, part_limit: int | None, isa: Isa,
-        slots: tuple[int, ...] | None = None,
+        slots: tuple[int, ...] | None = None, image: Strides | None = None,
     ) -> Places:  # fmt: skip
         """Plan; panels read in place are cut into parts of at most `part_limit` vectors (None: windows only).
 
         `slots` says where each panel of the source is stored, counted in panels (default: one after the other).
+        With `image`, windows are filled from plain images of these strides.
         """
         channels = layer.weight.shape[1] * layer.groups
-        if layer.pointwise and source == target and part_limit is not None:
+        if image is None and layer.pointwise and source == target and part_limit is not None:
             part = part_size(source.vectors, part_limit)
             parts = source.vectors // part
             panel, index = (
@@ -90,7 +94,7 @@ class Places:
                 tile_vector=index * part,
                 program=None,
             )
-        tile, program = _halo(layer, source, target, channels, isa, slots)
+        tile, program = _halo(layer, source, target, channels, isa, slots, image)
         panel, vector = program.tile_panel, np.zeros_like(program.tile_panel)
         if tile != target.tile:
             # Each tile is a part of a panel.
@@ -195,12 +199,28 @@ class Places:
             "halo_pointers": program.pointers if program else empty,
             "halo_lanes": program.lanes if program else empty,
             **{f"halo_{kind}": getattr(program, kind) if program else empty for kind in KINDS},
+            **self._image_fields(channels * source.pixels),
+        }
+
+    def _image_fields(self, elements: int) -> dict[str, int | np.ndarray]:
+        """Fields of kernels that read plain images of so many elements."""
+        image = self.program and self.program.image
+        if image is None:
+            return {}
+        return {
+            "input_image": elements,
+            **{f"image_{kind}": getattr(image, kind) for kind in (*IMAGE_KINDS, *RUN_KINDS)},
+            "image_pointers": image.pointers,
+            "image_lanes": image.lanes,
+            "image_masks": image.masks,
+            "image_step": image.channel_step,
         }
 
 
 def _halo(
-    layer: Convolution, source: Geometry, target: Geometry, channels: int, isa: Isa, slots: tuple[int, ...] | None
-) -> tuple[tuple[int, int], HaloProgram]:
+    layer: Convolution, source: Geometry, target: Geometry, channels: int, isa: Isa, slots: tuple[int, ...] | None,
+    image: Strides | None,
+) -> tuple[tuple[int, int], HaloProgram]:  # fmt: skip
     """Tile and program of a layer: the panel's tile, or where its windows exceed the buffer the largest part of it.
 
     Raises
@@ -209,10 +229,10 @@ def _halo(
         If the window of a single vector is too large.
     """
     stripe = _stripe(layer, source, target, isa)
-    program = halo_program(source, target, layer.window, channels, stripe, slots=slots)
+    program = halo_program(source, target, layer.window, channels, stripe, slots=slots, strides=image)
     if max(layer.window.dilation) > 1:
         # Far taps leave most of a grid unread.
-        compact = halo_program(source, target, layer.window, channels, compact=True, slots=slots)
+        compact = halo_program(source, target, layer.window, channels, compact=True, slots=slots, strides=image)
         program = min(program, compact, key=lambda p: p.size * len(p.tile_pointers))
     if program.size <= BUFFER_ELEMENTS:
         return target.tile, program
@@ -228,7 +248,7 @@ def _halo(
             (full[i] - 1) * window.stride[i] + (window.kernel[i] - 1) * window.dilation[i] + 1 for i in range(2)
         ]
         window = replace(window, padding=(top, left, ends[0] - top - source.height, ends[1] - left - source.width))
-        program = halo_program(source, finer, window, channels, compact=True, slots=slots)
+        program = halo_program(source, finer, window, channels, compact=True, slots=slots, strides=image)
         if program.size <= BUFFER_ELEMENTS:
             return tile, program
     raise TvmSparseError(

@@ -45,6 +45,8 @@ class Stripes:
         Makes the table of a part. Its stripes are numbered anew; nothing else of the layer changes.
     lane_macs : int
         Multiply-adds that the whole kernel executes, in all lanes of its vectors.
+    plain : bool
+        Whether the input is a plain image, stored as a whole; `source` would be its geometry in columns.
     """
 
     source: Geometry
@@ -53,6 +55,7 @@ class Stripes:
     window: Window
     table: Callable[[Part], np.ndarray]
     lane_macs: int = 0
+    plain: bool = False
 
     @cached_property
     def reads(self) -> tuple[frozenset[int], ...]:

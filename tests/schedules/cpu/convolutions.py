@@ -9,6 +9,7 @@ import numpy as np
 
 from tvm_sparse.layout.geometry import Geometry
 from tvm_sparse.layout.halo import Window
+from tvm_sparse.layout.image_window import Strides
 from tvm_sparse.plan.layer import Convolution, PackedLayer
 from tvm_sparse.schedules.cpu.epilogue import Activation
 
@@ -100,6 +101,12 @@ def weights(case: Case, zeros: str, seed: int = 0) -> np.ndarray:
     return weight
 
 
+# Strides of plain images of some channels, height and width.
+LAYOUTS = {
+    "channels first": lambda channels, height, width: Strides(width, 1, height * width),
+    "channels last": lambda channels, height, width: Strides(width * channels, channels, 1),
+}
+
 ZEROS = ("none", "80 %", "all", "one full row", "every count")
 
 
@@ -116,11 +123,13 @@ def check(
     residual: bool = False,
     inputs_of: Callable[[np.ndarray], np.ndarray] = np.asarray,
     slack: float = 1,
+    image: Callable[..., Strides] | None = None,
 ) -> PackedLayer:
     """Pack a layer, run it on random images and compare with the reference.
 
     Unused lanes of the inputs hold NaN and so does the output before: what leaks or is left out shows. `slack` widens
-    the bound of rounding errors.
+    the bound of rounding errors. With `image`, the kernel reads plain images of the strides that it gives for channels,
+    height and width.
     """
     isa = isa_of(isa_name)
     rng = np.random.default_rng(1)
@@ -135,8 +144,13 @@ def check(
             case.image[0], *case.image[2:], isa.lanes, source_grid or grid or GRIDS[isa.lanes], source_tile
         )
     layer = Convolution(weight, bias, case.window, case.groups, activation, residual=residual)
-    packed = pack(layer, source, target, isa)
-    inputs = [source.pack(x, fill=np.nan)]
+    if image is None:
+        packed = pack(layer, source, target, isa)
+        inputs = [source.pack(x, fill=np.nan)]
+    else:
+        strides = image(*case.image[1:])
+        packed = pack(layer, source, target, isa, image=strides)
+        inputs = [x.transpose(0, 2, 3, 1) if strides.channel == 1 else x]
     want = convolve(x, weight, case.window, case.groups) + bias[:, None, None]
     bound = slack * convolution_bound(x, weight, case.window, case.groups)
     if residual:

@@ -10,9 +10,9 @@ from tvm import relax
 
 from tvm_sparse.layout.geometry import Geometry, choose_geometry
 from tvm_sparse.layout.halo import Window, halo_program
-from tvm_sparse.plan.choose import choose_format, prefers_rows
-from tvm_sparse.plan.layer import Convolution
-from tvm_sparse.plan.pack import pack_layer
+from tvm_sparse.plan.choose import Choice, choose_format, prefers_rows
+from tvm_sparse.plan.layer import Convolution, PackedLayer
+from tvm_sparse.plan.pack import pack_image_layer, pack_layer
 from tvm_sparse.plan.pack_rows import pack_rows
 from tvm_sparse.plan.work import count_work
 
@@ -34,6 +34,9 @@ def lower_conv2d(lowering: Lowering, call: relax.Call) -> Columns | relax.Expr |
     separable = lowering.held(call.args[0])
     if isinstance(separable, Separable):
         return lower_separable(lowering, call, layer, separable, out_shape)
+    of_image = _image_layer(lowering, call, layer, x_shape, out_shape)
+    if of_image is not None:
+        return of_image
     x = lowering.to_image_columns(call.args[0])
     window = layer.window
     if window.kernel == (1, 1) and not layer.pointwise and not any(window.padding):
@@ -47,6 +50,25 @@ def lower_conv2d(lowering: Lowering, call: relax.Call) -> Columns | relax.Expr |
         if held is not None:
             return held
     return _column_layer(lowering, call, layer, x, target, out_shape, False)
+
+
+def _image_layer(
+    lowering: Lowering, call: relax.Call, layer: Convolution, x_shape: tuple[int, ...], out_shape: tuple[int, ...]
+) -> Columns | None:
+    """A convolution that alone reads plain images, where its kernel fills its windows from them."""
+    if layer.depthwise or lowering.in_place(call.args[0]) is not None or not lowering.is_read_once(call.args[0]):
+        return None
+    isa = lowering.context.isa
+    source, target = (choose_geometry(s[0], *s[2:], isa.lanes) for s in (x_shape, out_shape))
+    value, strides = lowering.emitter.plain_image(lowering.plain(call.args[0]))
+    choice = choose_format(lowering.context.plan, str(call.attrs["name"]), layer, source, target, isa)
+    packed = pack_image_layer(choice.format, layer, source, target, isa, strides)
+    if packed is None:
+        return None
+    return _call_column_layer(
+        lowering, call, layer, Columns(value, source, x_shape[1], x_shape, False), target, out_shape, False,
+        choice, packed,
+    )  # fmt: skip
 
 
 @handles(LINEAR)
@@ -108,6 +130,13 @@ def _column_layer(
     plan = lowering.context.plan
     choice = choose_format(plan, str(call.attrs["name"]), layer, x.geometry, target, lowering.context.isa)
     packed = pack_layer(choice.format, layer, x.geometry, target, lowering.context.isa)
+    return _call_column_layer(lowering, call, layer, x, target, out_shape, tokens, choice, packed)
+
+
+def _call_column_layer(
+    lowering: Lowering, call: relax.Call, layer: Convolution, x: Columns, target: Geometry,
+    out_shape: tuple[int, ...], tokens: bool, choice: Choice, packed: PackedLayer,
+) -> Columns:  # fmt: skip
     work = count_work(layer, packed, lowering.context.isa, x.geometry, target)
     out = call_layer(lowering, call, layer, packed, x, target, work, tokens)
     note_layer(lowering, call, layer, packed, choice, work, target)

@@ -84,6 +84,12 @@ class Lowering:
             return None
         return next(((reader, i) for i, a in enumerate(reader.args) if a.same_as(variable)), None)
 
+    def is_read_once(self, expression: relax.Expr) -> bool:
+        """Whether a variable has one reader alone, which is no result of the function."""
+        if not isinstance(expression, relax.Var) or self._graph.is_output(expression):
+            return False
+        return len(self._graph.users(expression)) == 1
+
     def element(self, variable: relax.Expr, index: int) -> Result:
         """Element of a tuple that a handler returned, or None."""
         elements = self._tuples.get(variable) if isinstance(variable, relax.Var) else None

@@ -11,8 +11,9 @@ from tvm import relax
 
 from tvm_sparse.layout import relayout
 from tvm_sparse.layout.geometry import Geometry, choose_geometry
+from tvm_sparse.layout.image_window import Strides
 from tvm_sparse.plan.pack_moves import pack_move
-from tvm_sparse.plan.pack_plain import Strides, pack_from_columns, pack_to_columns
+from tvm_sparse.plan.pack_plain import pack_from_columns, pack_to_columns
 from tvm_sparse.plan.stripes import Stripes
 
 from ..calls import call_of
@@ -134,11 +135,18 @@ class Emitter:
         assert shape is not None
         batch, channels, height, width = shape
         geometry = choose_geometry(batch, height, width, self.lanes)
-        strides = Strides(width, 1, height * width)
+        value, strides = self.plain_image(value)
+        return self._gather(value, geometry, channels, shape, False, strides)
+
+    def plain_image(self, value: relax.Expr) -> tuple[relax.Expr, Strides]:
+        """The plain tensor that holds ``[N, C, H, W]``, and its strides: with the channels last if it is so."""
+        shape = static_shape(value)
+        assert shape is not None
+        _, channels, height, width = shape
         channels_last = self._channels_last(value)
         if channels_last is not None:
-            value, strides = channels_last, Strides(width * channels, channels, 1)
-        return self._gather(value, geometry, channels, shape, False, strides)
+            return channels_last, Strides(width * channels, channels, 1)
+        return value, Strides(width, 1, height * width)
 
     def _channels_last(self, value: relax.Expr) -> relax.Expr | None:
         """What ``[N, C, H, W]`` is made of, where that is a transpose of ``[N, H, W, C]``."""

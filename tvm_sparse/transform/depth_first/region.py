@@ -182,7 +182,9 @@ class Region:
         layer = self.layers[call.layer]
         by_row = layer.stripes.of_rows
         assert by_row is not None
-        stripes = np.array([stripe for row in call.rows for stripe in by_row[row]])
+        # Column by column: cores that share a call then own the same part of all rows, in every layer of the region.
+        columns = zip(*(by_row[row] for row in call.rows), strict=True)
+        stripes = np.array([stripe for column in columns for stripe in column])
         return Part(stripes, *(self._panels(tensor, storage.slots[tensor]) for tensor in (layer.source, layer.target)))
 
     def _panels(self, tensor: int, slots: np.ndarray) -> np.ndarray:

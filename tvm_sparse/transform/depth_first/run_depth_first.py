@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 import tvm
 import tvm_ffi
@@ -150,10 +151,12 @@ class _Rewriter:
         if key is None:
             return None
         tensors = self._tensors(value)
-        if not 2 <= len(tensors) <= 3 or any(t not in self.allocations for t in tensors):
+        stripes = self.context.stripes[key]
+        inside = tensors[1:] if stripes.plain else tensors
+        if not 2 <= len(tensors) <= 3 or any(t not in self.allocations for t in inside):
             return None
         size = sum(a.nbytes for a in map(constant, value.args) if a is not None)
-        layer = RegionLayer(self.context.stripes[key], 0, 0, weight_bytes=size)
+        layer = RegionLayer(stripes, 0, 0, weight_bytes=size)
         return layer if layer.stripes.of_rows is not None else None
 
     def _tensors(self, call: relax.Call) -> list[relax.Var]:
@@ -201,7 +204,8 @@ class _Rewriter:
                 if variable not in numbers:
                     numbers[variable] = len(tensors)
                     geometry = known.stripes.source if variable is source else known.stripes.target
-                    tensors.append(self._tensor(variable, geometry, mine))
+                    plain = variable is source and known.stripes.plain
+                    tensors.append(self._tensor(variable, geometry, mine, plain))
             layers.append(
                 RegionLayer(
                     known.stripes, numbers[source], numbers[target], numbers[residual[0]] if residual else None,
@@ -210,18 +214,21 @@ class _Rewriter:
             )  # fmt: skip
         return Region(layers, tensors), list(numbers)
 
-    def _tensor(self, variable: relax.Var, geometry: Geometry, mine: set[int]) -> RegionTensor:
-        """A tensor of a region of the calls with certain numbers."""
+    def _tensor(self, variable: relax.Var, geometry: Geometry, mine: set[int], plain: bool) -> RegionTensor:
+        """A tensor of a region of the calls with certain numbers, plain or in columns."""
         users = self.users[variable]
         if variable not in self.shapes:
             shape = static_shape(variable)
             assert shape is not None
             self.shapes[variable] = shape
         shape = self.shapes[variable]
-        row_bytes = 4 * shape[1] * shape[2] * shape[3] * geometry.panels_across
+        down, across = geometry.panels_down, geometry.panels_across
+        if plain:
+            # It has no rows of panels of its own: layers that read some read as large a part of it.
+            return RegionTensor(down, across, 4 * prod(shape) // down, whole=True, kept=True)
         whole = any(user not in mine for user in users)
         kept = max(users) > max(mine)
-        return RegionTensor(geometry.panels_down, geometry.panels_across, row_bytes, whole, kept)
+        return RegionTensor(down, across, 4 * prod(shape[1:]) * across, whole, kept)
 
     def _strips(self, cut: Cut, run: _Run, before: list[relax.Binding]) -> list[relax.Binding]:
         """Bindings of a region: allocations (those of its own tensors shrunk), then the calls in turns."""
