@@ -170,6 +170,7 @@ NEED_COLUMNS = {
     "another reader": (IMAGE, lambda x: OP.concat([conv(x), conv(x)], axis=1)),
     "groups": (WIDE := (1, 32, 9, 7), lambda x: conv(x, random(32, 8, 3, 3), groups=4)),
     "depth-wise": (WIDE, lambda x: conv(x, random(32, 1, 3, 3), groups=32)),
+    "1x1": (IMAGE, lambda x: conv(x, random(6, 5, 1, 1), padding=0)),
     "many channels side by side": ((1, 9, 7, 200), lambda x: conv(channels_last(x))),
 }
 

@@ -106,6 +106,15 @@ def test_large_outputs_are_fetched(monkeypatch):
     assert TableValues(FIELDS, packed.arrays[-1]).scalar("fetch_outputs") == 0
 
 
+@pytest.mark.parametrize(("zeros", "fetched"), [("80 %", 1), ("none", 0)])
+def test_outputs_of_few_products_are_fetched(monkeypatch, zeros, fetched):
+    """Of those beyond the cache, whatever their size: prefetchers are slower than rows of a few nonzeros."""
+    monkeypatch.setattr(pack_columns, "_NEAR_SHARE", 1e9)
+    monkeypatch.setattr(pack_columns, "_CACHED_SHARE", 0.0)
+    packed = check(pack_sparse, WIDEST, POINTWISE["prime sizes"], zeros)
+    assert TableValues(FIELDS, packed.arrays[-1]).scalar("fetch_outputs") == fetched
+
+
 def test_wide_panel_is_read_in_parts():
     packed = check(pack_sparse, WIDEST, with_image(POINTWISE["1x1"], 1, 40, 29, 31), tile=(7, 2))
     assert packed.kernel.tile == (14, 1)

@@ -171,3 +171,14 @@ def part(region: Region, first: int, last: int) -> Region:
         for layer in region.layers[first:last]
     ]  # fmt: skip
     return Region(layers, tensors)
+
+
+def test_calls_go_column_by_column():
+    """Cores that take a call's stripes in equal blocks own the same columns of every row."""
+    region = chain((112, 112), WINDOWS[1:2], [False])
+    layer, calls = region.layers[0], region.order(2)
+    across = layer.stripes.target.panels_across
+    storage = region.store(calls)
+    for call in calls:
+        columns = region.part(call, storage).stripes % across
+        assert across > 1 and (np.diff(columns) >= 0).all() and len(columns) == across * len(call.rows)

@@ -56,7 +56,10 @@ def _image_layer(
     lowering: Lowering, call: relax.Call, layer: Convolution, x_shape: tuple[int, ...], out_shape: tuple[int, ...]
 ) -> Columns | None:
     """A convolution that alone reads plain images, where its kernel fills its windows from them."""
-    if layer.depthwise or lowering.in_place(call.args[0]) is not None or not lowering.is_read_once(call.args[0]):
+    # Panels are read in place: a 1x1 layer would copy pixels only to read each once.
+    if layer.depthwise or layer.pointwise or lowering.in_place(call.args[0]) is not None:
+        return None
+    if not lowering.is_read_once(call.args[0]):
         return None
     isa = lowering.context.isa
     source, target = (choose_geometry(s[0], *s[2:], isa.lanes) for s in (x_shape, out_shape))
