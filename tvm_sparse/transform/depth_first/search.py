@@ -18,7 +18,7 @@ _CALL_US = 2.4
 # Multiply-adds in a microsecond, of layers whose tensors are cached: 20e3 (few nonzeros a row) to 80e3 (dense).
 _MACS_PER_US = 50e3
 # A region must save this share of its time: below, arithmetic hides what it would save.
-_LEAST_SHARE = 0.1
+_LEAST_SHARE = 0.06
 # Layers of a region at most: each layer makes the first strip higher.
 _MOST_LAYERS = 12
 _MOST_STRIPS = 28
