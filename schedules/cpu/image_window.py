@@ -5,10 +5,11 @@ from __future__ import annotations
 from tvm.script.ir_builder import tirx as T
 
 from tvm_sparse.layout.image_window import IMAGE_KINDS, RUN, RUN_KINDS
+from tvm_sparse.layout.transpose import QUAD
 
 from .ir import Flat, TableReader, as_long
 from .isa import Isa
-from .quads import QUAD, load_quads
+from .quads import load_quads
 
 # Fields of the tables of kernels that read plain images.
 IMAGE_FIELDS = (

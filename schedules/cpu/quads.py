@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 from tvm.script.ir_builder import tirx as T
 
-from .ir import Flat
+from tvm_sparse.layout.transpose import QUAD
 
-# Elements side by side that each lane's transposes move.
-QUAD = 4
+from .ir import Flat
 
 
 def load_quads(source: Flat, starts: Sequence, lanes: int) -> list:

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
+from tvm_sparse.layout.transpose import QUAD
+
 from .ir import Flat, TableReader, as_long, build_function, constant, registers
 from .isa import Isa
 from .move_columns import emit_move
-from .quads import QUAD, load_quads, transpose_quads
+from .quads import load_quads, transpose_quads
 
 _PLAIN_FIELDS = (
     "images",

@@ -67,6 +67,7 @@ class HaloOperations:
         self._pointers: list[list[int]] = []
 
     def start_stripe(self) -> None:
+        """Begin the next stripe."""
         self._pointers.append([len(kind) for kind in self._kinds.values()])
 
     def add_stripe(
@@ -78,6 +79,18 @@ class HaloOperations:
         inside: np.ndarray,
         unused: np.ndarray,
     ) -> None:
+        """Add what fills the vectors of a stripe.
+
+        Parameters
+        ----------
+        destination : numpy.ndarray
+            Where each vector is in the buffer, ``[vectors]``.
+        stored, position, lane, inside : numpy.ndarray
+            Of each lane's pixel, ``[vectors, lanes]``: number of the stored vector that holds it (-1 for none), where
+            that begins, in which lane it is, and whether it is inside of the image.
+        unused : numpy.ndarray
+            Lanes that may hold anything, ``[lanes]``.
+        """
         identity = np.arange(self.lanes)
         first = np.where(inside.any(1), inside.argmax(1), 0)
         vectors = np.arange(len(stored))
@@ -105,6 +118,7 @@ class HaloOperations:
             self._kinds["more"] += [(target, *term) for term in terms[2:]]
 
     def finish(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Operations by kind, and the first one of each stripe: ``[8, stripes + 1]``."""
         self.start_stripe()
         arrays = {
             name: np.asarray(kind, np.int64).reshape(-1, KINDS[name]) for name, kind in self._kinds.items()
