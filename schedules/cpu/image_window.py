@@ -68,13 +68,13 @@ def emit_image_window(
             with T.serial(0, repeats) as c:
                 shift, target = T.bind(c * step_in), T.bind(c * step_out)
                 with T.serial(0, quads) as i:
-                    *places, start, mask = [*entries(kind, quad + i, IMAGE_KINDS[kind]), None][: QUAD + 2]
-                    at = T.bind(as_long(start) + shift)
+                    numbers = entries(kind, quad + i, IMAGE_KINDS[kind])
+                    at = T.bind(as_long(numbers[QUAD]) + shift)
                     vectors = load_quads(source, [lane + at for lane in lane_starts], lanes)
-                    kept = [None] * QUAD if mask is None else masks(mask)
-                    for place, vector, lanes_kept in zip(places, vectors, kept, strict=True):
-                        value = vector if lanes_kept is None else masked(vector, lanes_kept)
-                        window.store_vector(target + as_long(place), value)
+                    if kind == "masked_quads":
+                        vectors = [masked(v, mask) for v, mask in zip(vectors, masks(numbers[-1]), strict=True)]
+                    for place, vector in zip(numbers[:QUAD], vectors, strict=True):
+                        window.store_vector(target + as_long(place), vector)
     begin, count = operations(len(RUN_KINDS))
     with T.serial(0, count) as number:
         place, element, distances, mask = entries("singles", begin + number, IMAGE_KINDS["singles"])

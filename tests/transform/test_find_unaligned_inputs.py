@@ -1,4 +1,4 @@
-"""Inputs that need no alignment: those that only relayouts to columns read."""
+"""Inputs that need no alignment: those that only relayouts to columns read, and layers of plain images."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from .transpose import QUAD
 # Kinds of operations with the entries of each; those of the first two come in runs that share their distances.
 IMAGE_KINDS = {"quads": QUAD + 1, "masked_quads": QUAD + 2, "singles": 4}
 RUN_KINDS = ("runs", "masked_runs")
+# Entries of a run.
 RUN = 3
 
 
@@ -39,7 +40,8 @@ class ImageProgram:
     masked_quads : numpy.ndarray
         ``[n, 6]``: the same, and entry of `masks` with the lanes that are in the image, of each of the four.
     singles : numpy.ndarray
-        ``[n, 4]``: place of a vector, a lane's element, entries of `lanes` and of `masks`.
+        ``[n, 4]``: place of a vector, a lane's element, entries of `lanes` and of `masks`, of whose four the first
+        counts.
     runs, masked_runs : numpy.ndarray
         ``[n, 3]``: entry of `lanes` with the distances from that lane's elements to the others', first quad, number of
         quads.

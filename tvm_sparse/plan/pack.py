@@ -16,8 +16,13 @@ from .pack_depthwise import pack_depthwise
 from .pack_pixels import pack_pixels, suits_pixels
 from .pack_winograd import pack_winograd
 
+# Formats whose kernels can fill their windows from plain images.
+_READ_IMAGES = ("dense", "unstructured")
 
-def pack_layer(format_: str, layer: Convolution, source: Geometry, target: Geometry, isa: Isa) -> PackedLayer:
+
+def pack_layer(
+    format_: str, layer: Convolution, source: Geometry, target: Geometry, isa: Isa, image: Strides | None = None
+) -> PackedLayer:
     """Pack a layer.
 
     Parameters
@@ -30,6 +35,8 @@ def pack_layer(format_: str, layer: Convolution, source: Geometry, target: Geome
         Geometry of its input and output.
     isa : Isa
         Instruction set.
+    image : Strides, optional
+        Strides of plain images that the kernel reads instead of columns, if it can: its attribute ``image`` tells.
     """
     kind, _, shape = format_.partition(" ")
     if kind == "block":
@@ -37,11 +44,13 @@ def pack_layer(format_: str, layer: Convolution, source: Geometry, target: Geome
     if kind == "dense":
         winograd = faster_winograd(layer, target, isa)
         if winograd is not None:
-            return pack_winograd(layer, source, target, isa, winograd)
+            return pack_winograd(layer, source, target, isa, winograd, image)
         if suits_pixels(layer, target, isa):
             return pack_pixels(layer, source, target, isa)
-    packers = {"dense": pack_dense, "unstructured": pack_sparse, "depthwise": pack_depthwise}
-    return packers[kind](layer, source, target, isa)
+        return pack_dense(layer, source, target, isa, image=image)
+    if kind == "unstructured":
+        return pack_sparse(layer, source, target, isa, image=image)
+    return pack_depthwise(layer, source, target, isa)
 
 
 def pack_image_layer(
@@ -61,18 +70,12 @@ def pack_image_layer(
     Returns
     -------
     PackedLayer or None
-        None where no kernel of the format can read them, or where columns are faster.
+        None where no kernel of the format can read them.
     """
-    packed: PackedLayer | None = None
-    if layer.groups == 1 and format_ == "dense":
-        winograd = faster_winograd(layer, target, isa)
-        if winograd is not None:
-            packed = pack_winograd(layer, source, target, isa, winograd, image)
-        elif not suits_pixels(layer, target, isa):
-            packed = pack_dense(layer, source, target, isa, image=image)
-    elif layer.groups == 1 and format_ == "unstructured":
-        packed = pack_sparse(layer, source, target, isa, image=image)
-    if packed is None:
+    if layer.groups > 1 or format_ not in _READ_IMAGES:
+        return None
+    packed = pack_layer(format_, layer, source, target, isa, image)
+    if not packed.kernel.image:
         return None
     table = TableValues(DRIVER_FIELDS, packed.arrays[-1])
     chunks = table.scalar("chunks")
