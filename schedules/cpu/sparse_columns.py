@@ -26,6 +26,10 @@ from .lanes import can_spread, load_quad, spread
 # Most vectors that one body computes of a panel read in place. More share a weight's broadcast, but a K-block then has
 # fewer channels, and its partial sums cost as much again. With many registers wide panels are best cut in two.
 _PART, _HALF = 5, 7
+# Elements of a cache line.
+LINE = 16
+# Most lines that a quad of every row fetches, a power of two.
+MOST_LINES = 8
 # Bundles from now whose outputs are fetched.
 LATER = 2
 # Accumulators of a bundle, where the registers allow: two multiply-adds a cycle wait four cycles for their sums.
@@ -91,24 +95,24 @@ class SparseColumns(ColumnLayer):
         def rows(block: Block) -> None:
             spread_weights = can_spread(isa, parts[0] * size)
             indices = [T.bind(table.vector("spread", i * isa.lanes)) for i in range(QUAD * spread_weights)]
-            first_of_block = T.bind(table.at("group", table.at("group_pointers", block.index * QUAD) * GROUP))
             emit = _BundleEmitter(self, isa, table, values, offsets, numbers, output, residual, indices)
-            begin = 0
+            begin = before = 0
             for vectors, count in Counter(parts).items():
                 with T.serial(0, count) as part:
                     shift = T.bind((part * vectors + begin) * isa.lanes)
-                    fetches = None if self.halo or begin else part == 0
+                    fetch = None if self.halo else _Fetch.of_part(table, block, before + part, len(parts), size)
                     place = replace(
                         block, base=T.bind(block.base + shift), output=T.bind(block.output + shift)
                     )
-                    self._groups(emit, place, table, size, vectors, first_of_block, fetches)
+                    self._groups(emit, place, table, size, vectors, fetch)
                 begin += vectors * count
+                before += count
 
         fill_buffer = self._fill_buffer(isa, table, source, rest)
         emit_tasks(isa, table, source, self.halo, self.tile, rows, fill_buffer=fill_buffer)
 
     def _groups(
-        self, emit: _BundleEmitter, block: Block, table: TableReader, size: int, vectors: int, first_of_block, fetches
+        self, emit: _BundleEmitter, block: Block, table: TableReader, size: int, vectors: int, fetch: _Fetch | None
     ) -> None:
         """Emit the loops over groups and bundles of a block, for one part of the tile."""
         for tail in range(QUAD):
@@ -126,11 +130,53 @@ class SparseColumns(ColumnLayer):
                     at = T.bind(as_long(position + bundle * (size * (shared + quads * QUAD + tail))))
                     row = T.bind(first_row + bundle * size)
                     rows = [T.bind(table.at("rows", row + r)) for r in range(size)]
-                    if fetches is not None:
-                        emit.prefetch(block, (row - first_of_block) // size, fetches)
                     later = [table.at("rows", row + LATER * size + r) for r in range(size)]
                     emit.prefetch_outputs(block, later, vectors)
-                    emit.bundle(block, rows, vectors, at, shared, quads, tail)
+                    emit.bundle(block, rows, vectors, at, shared, quads, tail, fetch)
+
+
+@dataclass(frozen=True)
+class _Fetch:
+    """Fetches lines of the next block's activations, which follow this block's in memory, some with every quad.
+
+    All at once they would fill the queue of the second-level cache, and loads would wait behind them.
+    """
+
+    source: Flat
+    lines: object  # of a quad of every row
+    pace: object  # elements for every value
+    start: object  # first element that the part of the tile fetches
+    first_value: object  # of the block
+
+    @staticmethod
+    def of_part(table: TableReader, block: Block, part, parts: int, size: int) -> _Fetch:
+        """What one part of a tile fetches, each its share of the block, with bundles of `size` rows."""
+        distance = T.bind(table.at("block", block.index * 4 + 1) * table.scalar("input_channel"))
+        share = T.bind(T.truncdiv(distance * part, parts))
+        lines = T.bind(table.at("prefetch", block.index))
+        return _Fetch(
+            source=block.source,
+            lines=lines,
+            pace=T.bind(as_long(T.truncdiv(lines * LINE + size * QUAD - 1, size * QUAD))),
+            start=T.bind(as_long(block.base) + as_long(distance + share)),
+            first_value=T.bind(
+                as_long(table.at("group", table.at("group_pointers", block.index * QUAD) * GROUP + 2))
+            ),
+        )
+
+    def quad(self, position) -> None:
+        """Fetch the lines of the quad whose first value is at a position."""
+        self._some(position, 0, 1)
+
+    def _some(self, position, begin: int, end: int) -> None:
+        """Fetch lines from number `begin` to `end` where so many are wanted, then twice as many."""
+        with T.If(self.lines > begin):
+            with T.Then():
+                place = T.bind(self.start + (position - self.first_value) * self.pace)
+                for line in range(begin, end):
+                    prefetch(self.source, place + line * LINE)
+                if end < MOST_LINES:
+                    self._some(position, end, 2 * end)
 
 
 @dataclass(frozen=True)
@@ -147,17 +193,6 @@ class _BundleEmitter:
     residual: Flat | None
     indices: list
 
-    def prefetch(self, block: Block, number, wanted) -> None:
-        """Fetch lines of the next block's activations, which follow this block's in memory."""
-        table = self.table
-        lines = T.bind(table.at("prefetch", block.index))
-        with T.If(tvm.tirx.all(lines > 0, wanted)):
-            with T.Then():
-                distance = table.at("block", block.index * 4 + 1) * table.scalar("input_channel")
-                ahead = T.bind(as_long(block.base) + as_long(distance))
-                with T.serial(0, lines) as line:
-                    prefetch(block.source, ahead + as_long((number * lines + line) * 16))
-
     def prefetch_outputs(self, block: Block, rows: list, vectors: int) -> None:
         """Fetch the lines that a later bundle writes, where the output lies beyond the second-level cache."""
         with T.If(tvm.tirx.all(block.first == 1, self.table.scalar("fetch_outputs") == 1)):
@@ -167,7 +202,9 @@ class _BundleEmitter:
                     for s in range(vectors):
                         prefetch(self.output, place + s * self.isa.lanes, write=True)
 
-    def bundle(self, block: Block, rows: list, vectors: int, at, shared, quads, tail: int) -> None:
+    def bundle(
+        self, block: Block, rows: list, vectors: int, at, shared, quads, tail: int, fetch: _Fetch | None
+    ) -> None:
         """Starts, shared columns, quads, tails, earlier sums, activation, stores."""
         lanes, size, output, residual = self.isa.lanes, len(rows), self.output, self.residual
         accumulators = registers(vectors * size, lanes)
@@ -196,6 +233,8 @@ class _BundleEmitter:
         with T.serial(0, quads) as quad:
             now = T.bind(at + as_long(quad * (QUAD * size)))
             prefetch(self.values, now + as_long(AHEAD))
+            if fetch is not None:
+                fetch.quad(now)
             self._step(block, sums, now, QUAD)
         self._step(block, sums, T.bind(at + as_long(quads * (QUAD * size))), tail)
         # Earlier sums and residuals come from the second-level cache, in the order of the rows' counts: where they are

@@ -97,7 +97,7 @@ def pack_sparse(
         "rows": np.pad(packed["rows"], (0, sparse_columns.LATER * kernel.bundle(isa))),
         "group": packed["group"],
         "group_pointers": packed["group_pointers"],
-        "prefetch": prefetch_lines(packed, QUAD, places.channel_stride, cached),
+        "prefetch": quad_lines(packed, kernel.bundle(isa), len(kernel.parts(isa)), places.channel_stride, cached),
         "spread": np.repeat(np.arange(QUAD), isa.lanes),
         "fetch_outputs": int(
             panel_bytes * target.panels > _CACHED_SHARE * isa.l2_bytes
@@ -137,6 +137,18 @@ def fits_cache(layer: Convolution, source: Geometry, chunks: int, isa: Isa) -> b
     channels = layer.weight.shape[1] * layer.groups
     fits = 4 * channels * source.panels * source.vectors * source.lanes <= isa.l2_bytes // 2
     return fits and (chunks == 1 or isa.tasks == 1)
+
+
+def quad_lines(
+    packed: Mapping[str, np.ndarray], bundle: int, parts: int, channel_stride: int, cached: bool
+) -> np.ndarray:
+    """Cache lines of the next block that each quad of a bundle fetches, ``[blocks]``: a power of two, or none."""
+    pointers = packed["group_pointers"][::QUAD]
+    quads = np.array([(g[:, 1] * g[:, 3]).sum() for g in np.split(packed["group"], pointers[1:-1])])
+    lines = packed["block"][:, 1] * channel_stride / sparse_columns.LINE
+    need = lines / np.maximum(quads * parts, 1)
+    power = 2 ** np.ceil(np.log2(np.maximum(need, 1))).astype(np.int64)
+    return np.zeros(len(lines), np.int64) if cached else np.minimum(power, sparse_columns.MOST_LINES)
 
 
 def prefetch_lines(
