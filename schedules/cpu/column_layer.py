@@ -69,8 +69,12 @@ class ColumnLayer(ABC):
         if self.depthwise is not None:
             source = f"depthwise_{self.depthwise.name}"
         shared = {None: "", 0: "_in_place", 1: "_residual"}[self.shared_argument]
-        tile = f"{self.tile[0]}x{self.tile[1]}"
-        return f"tvm_sparse_{self.family}_{source}_{tile}_{self.activation}{shared}_{isa.name}"
+        return f"tvm_sparse_{self.family}_{source}_{self.tile_name}_{self.activation}{shared}_{isa.name}"
+
+    @property
+    def tile_name(self) -> str:
+        """The tile in the symbol."""
+        return f"{self.tile[0]}x{self.tile[1]}"
 
     def build(self, isa: Isa) -> PrimFunc:
         """Build the kernel: ``(x[, residual][, weights, numbers], values, offsets, numbers, table, y)``.

@@ -23,9 +23,6 @@ from .ir import AHEAD, Flat, TableReader, as_long, broadcast, constant, load_bit
 from .isa import Isa
 from .lanes import can_spread, load_quad, spread
 
-# Most vectors that one body computes of a panel read in place. More share a weight's broadcast, but a K-block then has
-# fewer channels, and its partial sums cost as much again. With many registers wide panels are best cut in two.
-_PART, _HALF = 5, 7
 # Elements of a cache line.
 LINE = 16
 # Most lines that a quad of every row fetches, a power of two.
@@ -50,26 +47,33 @@ class SparseColumns(ColumnLayer):
         Whether the output may overwrite the input: rows of a block read no channel that another block's rows write.
     pairs : bool
         Whether pairs of rows may share columns.
+    parts : int
+        Parts of about one size that the tile is computed in, one after the other for each K-block.
     """
 
     in_place: bool = False
     pairs: bool = False
+    parts: int = 1
 
     @property
     def family(self) -> str:
         """Name of the format in the symbol."""
         return "sparse_columns_pairs" if self.pairs else "sparse_columns"
 
-    def parts(self, isa: Isa) -> list[int]:
-        """Vectors of each part of the tile: windows are read whole, panels in place in parts of about one size."""
+    @property
+    def tile_name(self) -> str:
+        """The tile in the symbol."""
+        return super().tile_name + (f"_in_{self.parts}" if self.parts > 1 else "")
+
+    @property
+    def part_sizes(self) -> list[int]:
+        """Vectors of each part of the tile, larger ones first."""
         vectors = self.tile[0] * self.tile[1]
-        most = _HALF if vectors > _HALF and isa.registers >= 32 else _PART
-        count = 1 if self.halo and self.depthwise is None else -(-vectors // most)
-        return [(vectors + i) // count for i in reversed(range(count))]
+        return [(vectors + i) // self.parts for i in reversed(range(self.parts))]
 
     def bundle(self, isa: Isa) -> int:
         """Rows that a body computes at once."""
-        vectors = max(self.parts(isa))
+        vectors = max(self.part_sizes)
         rows = max(1, min(4, (_SUMS if isa.registers >= 32 else isa.registers - 6) // vectors))
         if not self.pairs:
             return rows
@@ -77,7 +81,7 @@ class SparseColumns(ColumnLayer):
 
     def can_pair(self, isa: Isa) -> bool:
         """Whether the sums of two rows fit the registers."""
-        return 2 * max(self.parts(isa)) + _BESIDE_SUMS <= isa.registers
+        return 2 * max(self.part_sizes) + _BESIDE_SUMS <= isa.registers
 
     @property
     def shared_argument(self) -> int | None:
@@ -90,7 +94,7 @@ class SparseColumns(ColumnLayer):
         table = TableReader(table_buffer, (*FIELDS, *self.window_fields))
 
         size = self.bundle(isa)
-        parts = self.parts(isa)
+        parts = self.part_sizes
 
         def rows(block: Block) -> None:
             spread_weights = can_spread(isa, parts[0] * size)

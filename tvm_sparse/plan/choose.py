@@ -15,10 +15,11 @@ from tvm_sparse.sparsity.formats.blocks import count_blocks
 
 from .layer import Convolution
 from .pack_blocks import BLOCK_SHARE, block_part, block_rows
-from .pack_columns import PAIRED_NONZEROS, SPARSE_BLOCK_SHARE
+from .pack_columns import PAIRED_NONZEROS
 from .pack_pixels import computed_pixels, suits_pixels
 from .pack_rows import MEMORY_BYTES, sparse_rows_cycles
 from .pack_winograd import winograd_cycles, winograd_kernel
+from .parts import choose_parts, count_k_blocks, panel_cycles
 from .places import part_size
 from .plan import BLOCK_SHAPES, DEPTHWISE, Plan
 
@@ -28,9 +29,6 @@ _WINOGRAD_GAIN = 1.12
 _WINDOW_CYCLES = 4.5
 _SPARSE_WINDOWS = 1.2
 _DENSE_LOSS, _BLOCK_LOSS = 1.09, 1.1
-# Cycles of a nonzero, and of each vector it is multiplied with; of a row of a block, and of each vector of its sums.
-_NONZERO_CYCLES, _PRODUCT_CYCLES = 0.5, 0.55
-_ROW_CYCLES, _SUM_CYCLES = 6, 2.3
 # Cycles of a nonzero where rows are paired, over those without: the more nonzeros, the more are shared; measured up to
 # that density.
 _PAIRED, _PAIRED_PER_DENSITY, _PAIRED_MOST = 1.06, 0.41, 0.5
@@ -141,7 +139,7 @@ def _cheapest(
     # A few plain rows have no kernel for blocks, and some channels are no whole number of blocks.
     wanted = {"auto": {**plain, **blocks}, "block": blocks, "unstructured": plain}[kind] or plain
     # Blocks must win clearly: where they do not, they mostly store zeros.
-    return min(wanted.items(), key=lambda item: item[1] * (1.1 if item[0].startswith("block") else 1.0))
+    return min(wanted.items(), key=lambda item: item[1] * (1.08 if item[0].startswith("block") else 1.0))
 
 
 def estimate_formats(
@@ -209,18 +207,15 @@ def sparse_cycles(layer: Convolution, source: Geometry | None, target: Geometry 
     if target is None or source is None:
         return sparse_rows_cycles(nonzeros, *layer.weight.shape[:2], isa)
     windows = window_cycles(layer, source, target)
-    kernel = SparseColumns(target.tile, windows > 0)
-    parts = kernel.parts(isa)
-    # A K-block fills most of the first-level cache; a window has more vectors than the tile.
-    channels = layer.weight.shape[1] * layer.groups
-    touched = channels * 4 * max(parts) * isa.lanes * (1.5 if max(layer.window.kernel) > 1 else 1.0)
-    blocks = max(1.0, touched / (SPARSE_BLOCK_SHARE * isa.l1_bytes)) if layer.groups == 1 else 1.0
+    parts = 1 if windows else choose_parts(layer, target.vectors, isa)
+    kernel = SparseColumns(target.tile, windows > 0, parts=parts)
+    # A window has more vectors than the tile.
+    window = 1.5 if max(layer.window.kernel) > 1 else 1.0
+    blocks = count_k_blocks(layer, target.vectors, parts, isa, window)
     loss = _SPARSE_WINDOWS if windows else 1.0
     if kernel.can_pair(isa) and layer.groups == 1 and nonzeros >= PAIRED_NONZEROS * blocks * layer.weight.shape[0]:
         loss *= min(1.0, _PAIRED - _PAIRED_PER_DENSITY * min(_PAIRED_MOST, nonzeros / layer.weight.size))
-    per_nonzero = loss * sum(_NONZERO_CYCLES + _PRODUCT_CYCLES * part for part in parts)
-    per_row = blocks * sum(_ROW_CYCLES + _SUM_CYCLES * part for part in parts)
-    return nonzeros * per_nonzero + layer.weight.shape[0] * per_row + windows
+    return panel_cycles(layer, target.vectors, parts, isa, window, loss) + windows
 
 
 def block_cycles(layer: Convolution, shape: tuple[int, int], source: Geometry, target: Geometry, isa: Isa) -> float:

@@ -19,11 +19,10 @@ from tvm_sparse.sparsity.formats.dense import DenseColumns
 from .balance import balanced_chunks
 from .layer import Convolution, PackedLayer
 from .layer_tables import LayerTables
+from .parts import block_bytes, choose_parts
 from .places import STENCIL_SHARE, Places
 from .stationary_depthwise import StationaryDepthwise
 
-# Share of the first-level cache that a K-block of a sparse layer fills, beside weights and sums that stream through it.
-SPARSE_BLOCK_SHARE = 0.8
 # Nonzeros that a row should have in a K-block, and how much larger a block is where they are fewer.
 _FEW_NONZEROS, _FEW_SHARE = 12, 1.4
 # Nonzeros that a row must have in a K-block, so that pairs of rows share enough columns: 3 to 14 % of the time from
@@ -73,10 +72,12 @@ def pack_sparse(
     kernel = sparse_columns.SparseColumns(
         places.tile, places.halo, layer.activation.epilogue, layer.residual, in_place and not layer.residual,
         depthwise=depthwise and depthwise.tile, image=image is not None,
+        parts=choose_parts(layer, places.vectors, isa) if places.program is None else 1,
     )  # fmt: skip
     channels = per_group * layer.groups
-    ideal = int((STENCIL_SHARE if layer.depthwise else SPARSE_BLOCK_SHARE) * isa.l1_bytes)
-    touched = max(kernel.parts(isa)) * source.lanes if places.program is None else places.touched
+    part = max(kernel.part_sizes)
+    ideal = int(STENCIL_SHARE * isa.l1_bytes if layer.depthwise else block_bytes(places.vectors, part, isa))
+    touched = part * source.lanes if places.program is None else places.touched
     nonzeros = np.count_nonzero(layer.weight)
     if depthwise is None and nonzeros * ideal // (4 * touched) < _FEW_NONZEROS * rows * channels:
         ideal = int(ideal * _FEW_SHARE)
@@ -97,7 +98,7 @@ def pack_sparse(
         "rows": np.pad(packed["rows"], (0, sparse_columns.LATER * kernel.bundle(isa))),
         "group": packed["group"],
         "group_pointers": packed["group_pointers"],
-        "prefetch": quad_lines(packed, kernel.bundle(isa), len(kernel.parts(isa)), places.channel_stride, cached),
+        "prefetch": quad_lines(packed, kernel.bundle(isa), kernel.parts, places.channel_stride, cached),
         "spread": np.repeat(np.arange(QUAD), isa.lanes),
         "fetch_outputs": int(
             panel_bytes * target.panels > _CACHED_SHARE * isa.l2_bytes

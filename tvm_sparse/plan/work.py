@@ -147,7 +147,7 @@ def _count_sparse(
 ) -> _Kernel:
     values, offsets, _, table = packed.arrays[-4:]
     frame = _Frame.of(packed.kernel, sparse_columns.FIELDS, table, isa)
-    parts, stored = packed.kernel.parts(isa), values.size - _PADDING
+    parts, stored = packed.kernel.part_sizes, values.size - _PADDING
     # Weights spread from a register are loaded four at a time, by every part of a tile.
     spread = can_spread(isa, max(parts) * packed.kernel.bundle(isa))
     weight_loads = len(parts) * (1 / QUAD if spread else 1.0)
