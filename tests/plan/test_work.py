@@ -41,8 +41,8 @@ def test_sparse_panel():
     stored = packed.arrays[0].size - 16
     assert 10 <= stored < 16
     assert (work.macs, work.lane_macs, work.utilisation) == (10 * 112, stored * 112, 1.0)
-    # Seven vectors, and in both parts of the tile a quarter of a load of four weights.
-    assert work.loaded == stored * 7.5 * 64
+    # Seven vectors in one part, and a quarter of a load of four weights.
+    assert work.loaded == stored * 7.25 * 64
     assert (work.l2_read, work.l2_written) == (4 * ROW + weights, 8 * ROW)
     # Small tensors are still in the second-level cache.
     assert (work.memory_read, work.memory_written) == (weights, 0)
@@ -50,18 +50,19 @@ def test_sparse_panel():
 
 
 def test_blocks_read_and_write_their_sums():
-    isa = replace(AVX512, l1_bytes=3 * ROW // 2, l2_bytes=3 * ROW)
+    isa = replace(AVX512, l1_bytes=ROW, l2_bytes=3 * ROW)
     convolution = layer(8, 16, 40, residual=True)
     packed = pack_sparse(convolution, LINE, LINE, isa)
+    parts = packed.kernel.parts
     table = TableValues(sparse_columns.FIELDS, packed.arrays[-1])
     assert table.scalar("chunks") == 1
     later = int(table.array("block_pointers", 2)[1]) - 1
     assert later > 0
     weights = packed.arrays[0].nbytes + packed.arrays[1].nbytes
     work = count_work(convolution, packed, isa, LINE, LINE)
-    assert work.loaded == (packed.arrays[0].size - 16) * 7.5 * 64 + 8 * ROW * (later + 1)
-    # Both parts of the tile read the weights, which do not stay in the first-level cache.
-    assert work.l2_read == 16 * ROW + 2 * weights + 8 * ROW * (later + 1)
+    assert work.loaded == (packed.arrays[0].size - 16) * (7 + parts / 4) * 64 + 8 * ROW * (later + 1)
+    # All parts of the tile read the weights, which do not stay in the first-level cache.
+    assert work.l2_read == 16 * ROW + parts * weights + 8 * ROW * (later + 1)
     assert work.l2_written == 8 * ROW * (later + 1)
     # Neither the input nor the residual nor the output fits half of the second-level cache.
     assert work.memory_read == 16 * ROW + 8 * ROW + weights and work.memory_written == 8 * ROW
@@ -74,11 +75,12 @@ def test_vectors_of_pairs_are_loaded_once():
     table = TableValues(sparse_columns.FIELDS, packed.arrays[-1])
     groups = int(table.array("group_pointers", 5)[-1])
     bundles, shared = table.array("group", groups * 5).reshape(-1, 5)[:, [1, 4]].T
-    assert packed.kernel.pairs and (shared > 0).all() and bundles.sum() == 2
-    stored, of_pairs = packed.arrays[0].size - 16, 4 * int((bundles * shared).sum())
-    # Weights that are not shared are loaded four at a time, the others one by one, all in both parts of the tile.
+    assert packed.kernel.pairs and (shared > 0).all() and packed.kernel.parts == 1
+    rows = 8 // bundles.sum()
+    stored, of_pairs = packed.arrays[0].size - 16, rows * int((bundles * shared).sum())
+    # Weights that are not shared are loaded four at a time, the others one by one.
     work = count_work(convolution, packed, AVX512, LINE, LINE)
-    assert work.loaded == ((stored - of_pairs) * 7.5 + of_pairs * (3.5 + 2)) * 64
+    assert work.loaded == ((stored - of_pairs) * 7.25 + of_pairs * (3.5 + 1)) * 64
 
 
 def test_dense_panel():
