@@ -34,7 +34,7 @@ _SUMS = 16
 # Registers that a column of a pair of rows needs beside their sums: a vector and two weights.
 _BESIDE_SUMS = 3
 
-FIELDS = (*DRIVER_FIELDS, *HALO_FIELDS, "rows", "group", "group_pointers", "prefetch", "spread", "fetch_outputs")
+FIELDS = (*DRIVER_FIELDS, *HALO_FIELDS, "rows", "row_places", "group", "group_pointers", "prefetch", "spread", "fetch_outputs")
 
 
 @dataclass(frozen=True)
@@ -133,10 +133,8 @@ class SparseColumns(ColumnLayer):
                     # Positions are 64 bit, so that constant distances fold into the addresses.
                     at = T.bind(as_long(position + bundle * (size * (shared + quads * QUAD + tail))))
                     row = T.bind(first_row + bundle * size)
-                    rows = [T.bind(table.at("rows", row + r)) for r in range(size)]
-                    later = [table.at("rows", row + LATER * size + r) for r in range(size)]
-                    emit.prefetch_outputs(block, later, vectors)
-                    emit.bundle(block, rows, vectors, at, shared, quads, tail, fetch)
+                    emit.prefetch_outputs(block, row + LATER * size, size, vectors)
+                    emit.bundle(block, row, size, vectors, at, shared, quads, tail, fetch)
 
 
 @dataclass(frozen=True)
@@ -197,24 +195,26 @@ class _BundleEmitter:
     residual: Flat | None
     indices: list
 
-    def prefetch_outputs(self, block: Block, rows: list, vectors: int) -> None:
+    def prefetch_outputs(self, block: Block, row, size: int, vectors: int) -> None:
         """Fetch the lines that a later bundle writes, where the output lies beyond the second-level cache."""
         with T.If(tvm.tirx.all(block.first == 1, self.table.scalar("fetch_outputs") == 1)):
             with T.Then():
-                for row in rows:
-                    place = T.bind(as_long(block.output + row * self.table.scalar("output_channel")))
+                for r in range(size):
+                    place = T.bind(as_long(block.output + self.table.at("row_places", row + r)))
                     for s in range(vectors):
                         prefetch(self.output, place + s * self.isa.lanes, write=True)
 
     def bundle(
-        self, block: Block, rows: list, vectors: int, at, shared, quads, tail: int, fetch: _Fetch | None
+        self, block: Block, first_row, size: int, vectors: int, at, shared, quads, tail: int, fetch: _Fetch | None
     ) -> None:
         """Starts, shared columns, quads, tails, earlier sums, activation, stores."""
-        lanes, size, output, residual = self.isa.lanes, len(rows), self.output, self.residual
+        lanes, output, residual = self.isa.lanes, self.output, self.residual
         accumulators = registers(vectors * size, lanes)
         sums = [accumulators[r * vectors : (r + 1) * vectors] for r in range(size)]
         channels = self.table.scalar("channels_out")
-        places = [T.bind(as_long(block.output + row * self.table.scalar("output_channel"))) for row in rows]
+        places = [T.bind(as_long(block.output + self.table.at("row_places", first_row + r))) for r in range(size)]
+        rows = [self.table.at("rows", first_row + r) for r in range(size)]
+
         def add(earlier: Flat) -> None:
             for place, tile in zip(places, sums, strict=True):
                 for s, accumulator in enumerate(tile):

@@ -94,8 +94,10 @@ def pack_sparse(
     packed = fmt.pack(layer.weight.reshape(rows, per_group, -1))
     cached = depthwise is not None or fits_cache(layer, source, chunks, isa)
     panel_bytes = 4 * rows * target.vectors * target.lanes
+    rows_of_work = np.pad(packed["rows"], (0, sparse_columns.LATER * kernel.bundle(isa)))
     values = {
-        "rows": np.pad(packed["rows"], (0, sparse_columns.LATER * kernel.bundle(isa))),
+        "rows": rows_of_work,
+        "row_places": rows_of_work * target.vectors * target.lanes,
         "group": packed["group"],
         "group_pointers": packed["group_pointers"],
         "prefetch": quad_lines(packed, kernel.bundle(isa), kernel.parts, places.channel_stride, cached),
