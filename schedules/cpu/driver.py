@@ -48,8 +48,10 @@ HALO_FIELDS = ("halo_pointers", "halo_lanes", *(f"halo_{kind}" for kind in KINDS
 # channel and number of channels.
 FillBuffer = Callable[[Flat, object, object, object, object], None]
 
-# Elements of a task's private buffer: a K-block's windows. The packer keeps blocks below.
-BUFFER_ELEMENTS = 32768
+# Elements of a task's private buffer: a K-block's windows. The packer keeps blocks below; those of a single panel below
+# half of it: panels that share a buffer need more, but each reads a part of it.
+SHARED_BUFFER_ELEMENTS = 65536
+BUFFER_ELEMENTS = SHARED_BUFFER_ELEMENTS // 2
 
 
 @dataclass
@@ -116,7 +118,7 @@ def emit_tasks(
         first_tile = T.bind(table.at("tile_pointers", stripe))
         tiles = T.bind(table.at("tile_pointers", stripe + 1) - first_tile)
         if halo:
-            window = Flat(T.alloc_buffer((BUFFER_ELEMENTS,), "float32", scope="global"), lanes)
+            window = Flat(T.alloc_buffer((SHARED_BUFFER_ELEMENTS,), "float32", scope="global"), lanes)
         kept = Flat(T.alloc_buffer((sums,), "float32", scope="global"), lanes) if sums else None
         with T.serial(0, blocks) as step:
             index = T.bind(first_block + step)

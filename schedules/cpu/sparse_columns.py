@@ -34,7 +34,9 @@ _SUMS = 16
 # Registers that a column of a pair of rows needs beside their sums: a vector and two weights.
 _BESIDE_SUMS = 3
 
-FIELDS = (*DRIVER_FIELDS, *HALO_FIELDS, "rows", "row_places", "group", "group_pointers", "prefetch", "spread", "fetch_outputs")
+FIELDS = (
+    *DRIVER_FIELDS, *HALO_FIELDS, "rows", "row_places", "group", "group_pointers", "prefetch", "spread", "fetch_outputs"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from tests.layout.halo_in_numpy import fill_buffer, windows_in_numpy
 from tests.layout.strategies import LANES, geometries, windows
 from tvm_sparse.layout.geometry import Geometry, choose_geometry
 from tvm_sparse.layout.halo import HaloProgram, Window, halo_program
+from tvm_sparse.layout.halo_operations import KINDS
 
 FILL = -77.0
 
@@ -43,11 +44,13 @@ def windows_by_program(
     return np.array([[target.unpack(out[ky, kx]) for kx in range(taps[1])] for ky in range(taps[0])])
 
 
-def check(source: Geometry, target: Geometry, window: Window, stripe=(1, 1), compact: bool = False) -> HaloProgram:
+def check(
+    source: Geometry, target: Geometry, window: Window, stripe=(1, 1), compact: bool = False, odd: bool = False
+) -> HaloProgram:
     channels = 2
     shape = (source.batch, channels, source.height, source.width)
     images = np.arange(1.0, np.prod(shape) + 1).reshape(shape)
-    program = halo_program(source, target, window, channels, stripe, compact)
+    program = halo_program(source, target, window, channels, stripe, compact, odd=odd)
     got = windows_by_program(program, source, target, images, window.kernel)
     np.testing.assert_array_equal(got, windows_in_numpy(images, window, FILL))
     return program
@@ -90,17 +93,20 @@ def test_windows(data, window, lanes):
     height, width = window.output_size(source.height, source.width)
     assume(height > 0 and width > 0)
     target = data.draw(geometries(size=(height, width), batch=1, lanes=lanes))
+    # Where its rows do not divide the panels', the last stripe has fewer.
     stripe = (
-        data.draw(st.sampled_from(divisors(target.panels_down))),
+        data.draw(st.integers(1, target.panels_down)),
         data.draw(st.sampled_from(divisors(target.panels_across))),
     )
-    program = check(source, target, window, stripe)
+    odd = data.draw(st.booleans())
+    program = check(source, target, window, stripe, odd=odd)
+    assert not odd or program.pitch // lanes // window.stride[1] % 2 == 1
     compact = check(source, target, window, compact=True)
-    if stripe == (1, 1):
+    if stripe == (1, 1) and not odd:
         assert compact.size <= program.size
     # Every panel is one tile of one stripe.
     assert sorted(program.tile_panel.tolist()) == list(range(target.panels))
-    assert len(program.tile_pointers) - 1 == target.panels // (stripe[0] * stripe[1])
+    assert len(program.tile_pointers) - 1 == -(-target.panels_down // stripe[0]) * target.panels_across // stripe[1]
 
 
 @pytest.mark.parametrize("lanes", [4, 8, 16])
@@ -129,6 +135,19 @@ def test_compact_grids_hold_what_is_read():
     vectors = (target.tile[0] * 3) * (target.tile[1] * 3)
     assert halo_program(source, target, window, 1, compact=True).size == vectors * 8
     assert halo_program(source, target, window, 1).size > 10 * vectors * 8
+
+
+def test_short_stripes_build_what_their_panels_read():
+    geometry = Geometry(1, 28, 28, 16, (4, 4), (1, 7))
+    program = halo_program(geometry, geometry, Window((3, 3), padding=(1, 1, 1, 1)), 1, (4, 1), odd=True)
+    assert [len(p) for p in np.split(program.tile_panel, program.tile_pointers[1:-1])] == [4, 3]
+    columns = 9
+    lengths = {"copy_across": 7, "one_across": 7, "one": 1, "two": 1}
+    for stripe, rows in enumerate((6, 5)):
+        vectors = program.copy[slice(*program.pointers[0, stripe : stripe + 2]), 2].sum()
+        for kind, row in zip(KINDS, program.pointers, strict=True):
+            vectors += lengths.get(kind, 0) * (row[stripe + 1] - row[stripe])
+        assert vectors == rows * columns
 
 
 def test_aligned_subimages_are_mostly_copied():
@@ -164,6 +183,6 @@ def test_sizes_that_do_not_match_are_refused():
         halo_program(geometry, geometry, Window((3, 3)), 1)
     split = Geometry(1, 6, 6, 4, (2, 2), (1, 1))
     with pytest.raises(ValueError, match="do not divide"):
-        halo_program(split, split, Window((1, 1)), 1, (2, 1))
+        halo_program(split, split, Window((1, 1)), 1, (1, 2))
     with pytest.raises(ValueError, match="single panel"):
         halo_program(split, split, Window((1, 1)), 1, (1, 3), compact=True)

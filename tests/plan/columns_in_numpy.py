@@ -10,7 +10,7 @@ from tests.layout.halo_in_numpy import fill_buffer, windows_in_numpy
 from tvm_sparse.layout.halo_operations import KINDS
 from tvm_sparse.plan.layer import Convolution, PackedLayer
 from tvm_sparse.schedules.cpu import block_columns, dense_columns, pool_columns, sparse_columns
-from tvm_sparse.schedules.cpu.driver import BUFFER_ELEMENTS
+from tvm_sparse.schedules.cpu.driver import SHARED_BUFFER_ELEMENTS
 from tvm_sparse.schedules.cpu.epilogue import Activation
 from tvm_sparse.schedules.cpu.isa import Isa
 from tvm_sparse.schedules.cpu.tile import row_sizes
@@ -115,7 +115,7 @@ def run_columns(
             origin = image * table.scalar("input_image") + channel * table.scalar("input_channel")
             if halo:
                 stride = table.scalar("buffer_channel")
-                assert channels * stride <= BUFFER_ELEMENTS
+                assert channels * stride <= SHARED_BUFFER_ELEMENTS
                 window = [
                     fill_buffer(
                         halo_arrays, stripe, source[origin + c * table.scalar("input_channel") :], stride, fill,

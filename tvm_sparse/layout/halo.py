@@ -35,6 +35,13 @@ class Window:
     dilation: tuple[int, int] = (1, 1)
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
 
+    def extent(self, rows: int, columns: int) -> tuple[int, int]:
+        """Rows and columns of the input that neighbouring outputs read."""
+        return (
+            (rows - 1) * self.stride[0] + (self.kernel[0] - 1) * self.dilation[0] + 1,
+            (columns - 1) * self.stride[1] + (self.kernel[1] - 1) * self.dilation[1] + 1,
+        )
+
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """Size of the output image."""
         top, left, bottom, right = self.padding
@@ -144,6 +151,7 @@ def halo_program(
     compact: bool = False,
     slots: tuple[int, ...] | None = None,
     strides: Strides | None = None,
+    odd: bool = False,
 ) -> HaloProgram:
     """Plan how to build the windows of all panels of `target` from vectors of `source`, or from a plain image.
 
@@ -159,7 +167,8 @@ def halo_program(
     channels : int
         Channels of the source tensor (panels are ``channels * vectors * lanes`` elements apart).
     stripe : tuple of int
-        Panels down and across that share one grid; must divide the target's panels.
+        Panels down and across that share one grid; across they must divide the target's panels, and down the last
+        stripe has fewer where they do not.
     compact : bool
         Whether grid rows and columns that no tap reads are left out of the buffer: less memory for windows of large
         dilation, but shorter runs of copies. Stripes are single panels then.
@@ -167,6 +176,9 @@ def halo_program(
         Where each panel of the source is stored, counted in panels; default: one after the other.
     strides : Strides, optional
         Strides of the plain images that are read instead of columns; `source` gives their size then.
+    odd : bool
+        Whether the columns of the grid are an odd number of vectors apart: those that one of several tiles reads then
+        lie in all sets of a cache.
 
     Returns
     -------
@@ -175,14 +187,14 @@ def halo_program(
     """
     if window.output_size(source.height, source.width) != (target.height, target.width):
         raise ValueError(f"{window} does not turn {source} into {target}")
-    if target.panels_down % stripe[0] or target.panels_across % stripe[1]:
+    if target.panels_across % stripe[1]:
         raise ValueError(f"stripes of {stripe} panels do not divide {target}")
     if compact and stripe != (1, 1):
         raise ValueError("a compact grid serves a single panel")
     rows, columns = target.tile[0] * stripe[0], target.tile[1] * stripe[1]
     (kh, kw), (sy, sx), (dy, dx) = window.kernel, window.stride, window.dilation
-    grid_h, grid_w = (rows - 1) * sy + (kh - 1) * dy + 1, (columns - 1) * sx + (kw - 1) * dx + 1
-    phase_h = -(-grid_h // sy)
+    grid_h, grid_w = window.extent(rows, columns)
+    phase_h = -(-grid_h // sy) | int(odd)
     lanes = source.lanes
     # Places in the buffer of grid rows and of grid columns: a vector's is the sum of both.
     grid_rows, grid_columns = np.arange(grid_h), np.arange(grid_w)
@@ -198,7 +210,7 @@ def halo_program(
         return row_place[gy] + column_place[gx]
 
     gy, gx = (a.reshape(-1) for a in np.meshgrid(grid_rows, grid_columns, indexing="ij"))
-    down, across = target.panels_down // stripe[0], target.panels_across // stripe[1]
+    down, across = -(-target.panels_down // stripe[0]), target.panels_across // stripe[1]
     py, px = (a.reshape(-1) for a in np.meshgrid(np.arange(down), np.arange(across), indexing="ij"))
     oy, ox = target.lane_origin
     # Row and column of every lane of every grid vector of every stripe: [stripes, grid vectors, lanes].
@@ -214,10 +226,14 @@ def halo_program(
     builder = HaloOperations(lanes, target.tile, shape)
     destination = slot(gy, gx) * lanes
     unused = np.broadcast_to(oy < -(1 << 18), lane[0, 0].shape)
+    # Grid rows that the panels of each row of stripes read.
+    tiles_down = np.minimum(target.panels_down - np.arange(down) * stripe[0], stripe[0])
+    read_rows = [window.extent(count * target.tile[0], columns)[0] for count in tiles_down.tolist()]
     for index in range(len(py)):
         builder.start_stripe()
         if strides is None:
-            builder.add_stripe(destination, stored[index], position[index], lane[index], inside[index], unused)
+            wanted = gy < read_rows[py[index]]
+            builder.add_stripe(destination, stored[index], position[index], lane[index], inside[index], unused, wanted)
     operations, pointers = builder.finish()
     image = None
     if strides is not None:
@@ -230,14 +246,15 @@ def halo_program(
     )
     tile_buffer = (tx * target.tile[1] * pitch + ty * target.tile[0]) * lanes
     tile_panel = (py[:, None] * stripe[0] + ty) * target.panels_across + px[:, None] * stripe[1] + tx
+    exists = ty < tiles_down[py][:, None]
     ky, kx = np.meshgrid(np.arange(kh) * dy, np.arange(kw) * dx, indexing="ij")
     return HaloProgram(
         **operations,
         pointers=pointers,
         lanes=np.asarray(builder.indices, np.int64).reshape(-1, lanes),
-        tile_pointers=np.arange(len(py) + 1) * len(ty),
-        tile_buffer=np.tile(tile_buffer, len(py)),
-        tile_panel=tile_panel.reshape(-1),
+        tile_pointers=np.cumsum([0, *exists.sum(1)]),
+        tile_buffer=np.broadcast_to(tile_buffer, exists.shape)[exists],
+        tile_panel=tile_panel[exists],
         taps=slot(ky, kx) * lanes,
         pitch=pitch * lanes,
         size=size * lanes,

@@ -78,6 +78,7 @@ class HaloOperations:
         lane: np.ndarray,
         inside: np.ndarray,
         unused: np.ndarray,
+        wanted: np.ndarray,
     ) -> None:
         """Add what fills the vectors of a stripe.
 
@@ -90,12 +91,14 @@ class HaloOperations:
             that begins, in which lane it is, and whether it is inside of the image.
         unused : numpy.ndarray
             Lanes that may hold anything, ``[lanes]``.
+        wanted : numpy.ndarray
+            Vectors that somebody reads, bool ``[vectors]``; the others stay as they are.
         """
         identity = np.arange(self.lanes)
         first = np.where(inside.any(1), inside.argmax(1), 0)
         vectors = np.arange(len(stored))
         source = position[vectors, first]
-        one_source = ((stored == stored[vectors, first][:, None]) | ~inside).all(1)
+        one_source = wanted & ((stored == stored[vectors, first][:, None]) | ~inside).all(1)
         plain = one_source & inside.any(1) & ((lane == identity) | ~inside).all(1) & (inside | unused).all(1)
         # Lane index of vectors with one source (or none, where all lanes are outside), -1 for plain copies.
         index = np.full(len(stored), -1)
@@ -108,7 +111,7 @@ class HaloOperations:
         self._kinds["one"] += zip(
             destination[singles].tolist(), source[singles].tolist(), index[singles].tolist(), strict=True
         )
-        for v in np.nonzero(~one_source)[0].tolist():
+        for v in np.nonzero(wanted & ~one_source)[0].tolist():
             target, ok = int(destination[v]), inside[v]
             terms: list[tuple[int, int]] = []
             for other in sorted(set(stored[v][ok].tolist())):

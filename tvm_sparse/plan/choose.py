@@ -168,10 +168,7 @@ def window_cycles(layer: Convolution, source: Geometry, target: Geometry) -> flo
     """Estimated cycles to build the windows of one panel; none where panels are read in place."""
     if layer.pointwise and source == target:
         return 0.0
-    window = layer.window
-    extent = [
-        (target.tile[i] - 1) * window.stride[i] + (window.kernel[i] - 1) * window.dilation[i] + 1 for i in range(2)
-    ]
+    extent = layer.window.extent(*target.tile)
     return _WINDOW_CYCLES * extent[0] * extent[1] * layer.weight.shape[1] * layer.groups
 
 

@@ -61,8 +61,11 @@ class LayerTables:
         return self._table(places, None, self.depthwise and self.depthwise.all_panels)
 
     def stripes(self, places: Places) -> Stripes | None:
-        """How to run the layer in parts; None for a batch of images, whose panels are not those of one."""
-        if self.source.batch > 1:
+        """How to run the layer in parts; None for a batch of images, whose panels are not those of one.
+
+        None, too, where rows of panels share windows.
+        """
+        if self.source.batch > 1 or places.shared:
             return None
         panels = np.split(places.tile_panel, places.tile_pointers[1:-1])
         window = (self.depthwise or self).layer.window

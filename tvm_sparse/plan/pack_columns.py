@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from .layer import Convolution, PackedLayer
 from .layer_tables import LayerTables
 from .parts import block_bytes, choose_parts
 from .places import STENCIL_SHARE, Places
+from .shared_windows import shared_panels
 from .stationary_depthwise import StationaryDepthwise
 
 # Nonzeros that a row should have in a K-block, and how much larger a block is where they are fewer.
@@ -65,7 +67,8 @@ def pack_sparse(
         Strides of plain images that the kernel reads instead of columns.
     """
     rows, per_group = layer.weight.shape[:2]
-    places = _places(layer, source, target, isa, depthwise, image)
+    share = shared_panels(layer, source, target, isa, _CHUNK_SHARE) if image is None and depthwise is None else 1
+    places = _places(layer, source, target, isa, depthwise, image, share)
     taps, limit = places.tap_offsets, places.channel_limit
     # A depth-wise layer whose windows hold a whole image has read a channel before it writes it.
     in_place = layer.depthwise and rows == layer.groups and source == target and places.stripes == 1
@@ -78,6 +81,8 @@ def pack_sparse(
     part = max(kernel.part_sizes)
     ideal = int(STENCIL_SHARE * isa.l1_bytes if layer.depthwise else block_bytes(places.vectors, part, isa))
     touched = part * source.lanes if places.program is None else places.touched
+    if places.shared:
+        touched = prod(layer.window.extent(*places.tile)) * source.lanes
     nonzeros = np.count_nonzero(layer.weight)
     if depthwise is None and nonzeros * ideal // (4 * touched) < _FEW_NONZEROS * rows * channels:
         ideal = int(ideal * _FEW_SHARE)
@@ -117,12 +122,12 @@ def pack_sparse(
 
 def _places(
     layer: Convolution, source: Geometry, target: Geometry, isa: Isa, depthwise: StationaryDepthwise | None,
-    image: Strides | None,
+    image: Strides | None, share: int = 1,
 ) -> Places:  # fmt: skip
     """Where a layer reads: its input, or what a depth-wise convolution made of it."""
     if depthwise is not None:
         return Places.of_buffer(target)
-    return Places.plan(layer, source, target, source.vectors, isa, image=image)
+    return Places.plan(layer, source, target, source.vectors, isa, image=image, share=share)
 
 
 def even_block(channels: int, ideal: int, limit: int) -> int:

@@ -6,10 +6,11 @@ small ones leave room for more channels in a K-block, so that partial sums are s
 
 from __future__ import annotations
 
-from math import ceil, gcd
+from math import ceil, gcd, prod
 
 import numpy as np
 
+from tvm_sparse.layout.geometry import Geometry
 from tvm_sparse.schedules.cpu.isa import Isa
 
 from .layer import Convolution
@@ -35,6 +36,11 @@ def block_bytes(vectors: int, part: int, isa: Isa) -> float:
     return _BLOCK_SHARE * isa.l1_bytes * whole / ceil(whole)
 
 
+def window_channels(layer: Convolution, target: Geometry, isa: Isa) -> int:
+    """Channels of a K-block whose windows of one panel fill their share of the first-level cache."""
+    return max(1, int(_BLOCK_SHARE * isa.l1_bytes) // (4 * target.lanes * prod(layer.window.extent(*target.tile))))
+
+
 def choose_parts(layer: Convolution, vectors: int, isa: Isa) -> int:
     """Parts of a panel's vectors that take the fewest cycles.
 
@@ -51,7 +57,9 @@ def choose_parts(layer: Convolution, vectors: int, isa: Isa) -> int:
     return min(range(ceil(vectors / most), vectors + 1), key=lambda parts: panel_cycles(layer, vectors, parts, isa))
 
 
-def panel_cycles(layer: Convolution, vectors: int, parts: int, isa: Isa, window: float = 1.0, loss: float = 1.0) -> float:
+def panel_cycles(
+    layer: Convolution, vectors: int, parts: int, isa: Isa, window: float = 1.0, loss: float = 1.0
+) -> float:
     """Estimated cycles of the products and sums of a panel.
 
     Parameters

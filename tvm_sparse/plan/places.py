@@ -12,7 +12,7 @@ from tvm_sparse.layout.halo import HaloProgram, halo_program
 from tvm_sparse.layout.halo_operations import KINDS
 from tvm_sparse.layout.image_window import IMAGE_KINDS, RUN_KINDS, Strides
 from tvm_sparse.layout.ranges import select_ranges
-from tvm_sparse.schedules.cpu.driver import BUFFER_ELEMENTS
+from tvm_sparse.schedules.cpu.driver import BUFFER_ELEMENTS, SHARED_BUFFER_ELEMENTS
 from tvm_sparse.schedules.cpu.isa import Isa
 
 from .layer import Convolution
@@ -41,6 +41,7 @@ class Places:
     tile_vector: np.ndarray
     program: HaloProgram | None
     buffered: bool = False
+    shared: bool = False
 
     @staticmethod
     def of_buffer(target: Geometry) -> Places:
@@ -64,12 +65,13 @@ class Places:
     @staticmethod
     def plan(
         layer: Convolution, source: Geometry, target: Geometry, part_limit: int | None, isa: Isa,
-        slots: tuple[int, ...] | None = None, image: Strides | None = None,
+        slots: tuple[int, ...] | None = None, image: Strides | None = None, share: int = 1,
     ) -> Places:  # fmt: skip
         """Plan; panels read in place are cut into parts of at most `part_limit` vectors (None: windows only).
 
         `slots` says where each panel of the source is stored, counted in panels (default: one after the other).
-        With `image`, windows are filled from plain images of these strides.
+        With `image`, windows are filled from plain images of these strides. `share` rows of panels have
+        a buffer in common.
         """
         channels = layer.weight.shape[1] * layer.groups
         if image is None and layer.pointwise and source == target and part_limit is not None:
@@ -94,7 +96,7 @@ class Places:
                 tile_vector=index * part,
                 program=None,
             )
-        tile, program = _halo(layer, source, target, channels, isa, slots, image)
+        tile, program = _halo(layer, source, target, channels, isa, slots, image, share)
         panel, vector = program.tile_panel, np.zeros_like(program.tile_panel)
         if tile != target.tile:
             # Each tile is a part of a panel.
@@ -113,6 +115,7 @@ class Places:
             tile_panel=panel,
             tile_vector=vector,
             program=program,
+            shared=share > 1,
         )
 
     @property
@@ -159,7 +162,8 @@ class Places:
     def channel_limit(self) -> int:
         """Channels of a K-block at most: its offsets fit 16 bits, its windows the buffer."""
         limit = (65535 - max(self.tap_offsets)) // self.channel_stride + 1
-        return min(limit, BUFFER_ELEMENTS // self.channel_stride) if self.halo else limit
+        elements = SHARED_BUFFER_ELEMENTS if self.shared else BUFFER_ELEMENTS
+        return min(limit, elements // self.channel_stride) if self.halo else limit
 
     def row_bytes(self, target: Geometry) -> int:
         """Bytes of one output channel that a task works on."""
@@ -219,7 +223,7 @@ class Places:
 
 def _halo(
     layer: Convolution, source: Geometry, target: Geometry, channels: int, isa: Isa, slots: tuple[int, ...] | None,
-    image: Strides | None,
+    image: Strides | None, share: int,
 ) -> tuple[tuple[int, int], HaloProgram]:  # fmt: skip
     """Tile and program of a layer: the panel's tile, or where its windows exceed the buffer the largest part of it.
 
@@ -228,6 +232,8 @@ def _halo(
     TvmSparseError
         If the window of a single vector is too large.
     """
+    if share > 1:
+        return target.tile, halo_program(source, target, layer.window, channels, (share, 1), slots=slots, odd=True)
     stripe = _stripe(layer, source, target, isa)
     program = halo_program(source, target, layer.window, channels, stripe, slots=slots, strides=image)
     if max(layer.window.dilation) > 1:
@@ -244,9 +250,7 @@ def _halo(
         full = (target.sub_height * target.grid[0], target.sub_width * target.grid[1])
         finer = Geometry(target.batch, *full, target.lanes, target.grid, tile)
         window = layer.window
-        ends = [
-            (full[i] - 1) * window.stride[i] + (window.kernel[i] - 1) * window.dilation[i] + 1 for i in range(2)
-        ]
+        ends = window.extent(*full)
         window = replace(window, padding=(top, left, ends[0] - top - source.height, ends[1] - left - source.width))
         program = halo_program(source, finer, window, channels, compact=True, slots=slots, strides=image)
         if program.size <= BUFFER_ELEMENTS:
@@ -272,7 +276,7 @@ def _stripe(layer: Convolution, source: Geometry, target: Geometry, isa: Isa) ->
     if not layer.depthwise:
         return 1, 1
     best, best_cost = (1, 1), float("inf")
-    (kh, kw), (sy, sx), (dy, dx) = layer.window.kernel, layer.window.stride, layer.window.dilation
+    (kh, kw), (dy, dx) = layer.window.kernel, layer.window.dilation
     if source == target and layer.weight.shape[0] == layer.groups:
         # Windows of the whole image let the output overwrite the input.
         height, width = target.sub_height + (kh - 1) * dy, target.sub_width + (kw - 1) * dx
@@ -283,7 +287,7 @@ def _stripe(layer: Convolution, source: Geometry, target: Geometry, isa: Isa) ->
     for down in [1] if large else _divisors(target.panels_down):
         for across in _divisors(target.panels_across):
             rows, columns = down * target.tile[0], across * target.tile[1]
-            height, width = (rows - 1) * sy + (kh - 1) * dy + 1, (columns - 1) * sx + (kw - 1) * dx + 1
+            height, width = layer.window.extent(rows, columns)
             channels = int(STENCIL_SHARE * isa.l1_bytes) // (4 * target.lanes * height * width)
             if channels == 0:
                 continue

@@ -10,11 +10,10 @@ from tvm_sparse.layout.table import TableValues
 from tvm_sparse.plan import pack_columns
 from tvm_sparse.plan.pack_columns import pack_sparse
 from tvm_sparse.schedules.cpu.epilogue import Activation
-from tvm_sparse.schedules.cpu.isa import AVX2, AVX512
 from tvm_sparse.schedules.cpu.sparse_columns import FIELDS
 
 from .compiled import WIDEST, every_isa, isa_of
-from .convolutions import CASES, POINTWISE, ZEROS, Case, check, with_image
+from .convolutions import CASES, GRIDS, POINTWISE, ZEROS, Case, check, with_image
 
 SIMPLE = CASES["prime sizes, asymmetric padding"]
 PATTERNED = {
@@ -119,6 +118,42 @@ def test_wide_panel_is_read_in_parts():
     packed = check(pack_sparse, WIDEST, with_image(POINTWISE["1x1"], 1, 40, 29, 31), tile=(7, 2))
     assert packed.kernel.tile == (14, 1)
     assert packed.kernel.part_sizes == [7, 7]
+
+
+@every_isa
+@pytest.mark.parametrize("share", [2, 3, 7])
+@pytest.mark.parametrize("name", ["3x3", "stride 2", "several K-blocks", "batch"])
+def test_rows_of_panels_share_windows(monkeypatch, isa_name, share, name):
+    """As many as divide the panels, and others; also with several K-blocks and images."""
+    monkeypatch.setattr(pack_columns, "shared_panels", lambda *_: share)
+    case = with_image(CASES[name], *CASES[name].image[:2], 29, 13)
+    packed = check(pack_sparse, isa_name, case, tile=(1, 2), residual=True)
+    table = TableValues(FIELDS, packed.arrays[-1])
+    pointers = table.array("tile_pointers", table.scalar("stripes") + 1)
+    rows = -(-case.window.output_size(29, 13)[0] // GRIDS[isa_of(isa_name).lanes][0])
+    assert max(pointers[1:] - pointers[:-1]) == min(share, rows) > 1 and packed.stripes is None
+
+
+@every_isa
+def test_lines_of_the_next_block_are_fetched_with_every_quad(monkeypatch, isa_name):
+    """Where the input lies beyond the cache: as many as the next block has, a power of two a quad."""
+    monkeypatch.setattr(pack_columns, "fits_cache", lambda *_: False)
+    for name in ("several K-blocks", "many outputs"):
+        packed = check(pack_sparse, isa_name, POINTWISE.get(name, CASES[name]), activation=RELU6)
+        table = TableValues(FIELDS, packed.arrays[-1])
+        lines = table.array("prefetch", table.array("block_pointers", table.scalar("chunks") + 1)[-1])
+        assert set(lines.tolist()) <= {1, 2, 4, 8}
+    monkeypatch.setattr(pack_columns, "fits_cache", lambda *_: True)
+    packed = check(pack_sparse, isa_name, POINTWISE["several K-blocks"])
+    assert not TableValues(FIELDS, packed.arrays[-1]).array("prefetch", 1).any()
+
+
+@every_isa
+@pytest.mark.parametrize("parts", [1, 2, 3, 5])
+def test_any_parts(monkeypatch, isa_name, parts):
+    monkeypatch.setattr(pack_columns, "choose_parts", lambda *_: parts)
+    packed = check(pack_sparse, isa_name, POINTWISE["several K-blocks"], tile=(1, 5), activation=RELU6, residual=True)
+    assert packed.kernel.parts == parts and sum(packed.kernel.part_sizes) == 5
 
 
 def test_window_of_large_area_fits_the_buffer():
