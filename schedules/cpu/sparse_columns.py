@@ -39,6 +39,11 @@ FIELDS = (
 )  # fmt: skip
 
 
+def can_pair(vectors: int, isa: Isa) -> bool:
+    """Whether the sums of two rows of so many vectors fit the registers."""
+    return 2 * vectors + _BESIDE_SUMS <= isa.registers
+
+
 @dataclass(frozen=True)
 class SparseColumns(ColumnLayer):
     """A kernel of the family.
@@ -80,10 +85,6 @@ class SparseColumns(ColumnLayer):
         if not self.pairs:
             return rows
         return min(4, (isa.registers - _BESIDE_SUMS) // vectors, rows + rows % 2) // 2 * 2
-
-    def can_pair(self, isa: Isa) -> bool:
-        """Whether the sums of two rows fit the registers."""
-        return 2 * max(self.part_sizes) + _BESIDE_SUMS <= isa.registers
 
     @property
     def shared_argument(self) -> int | None:

@@ -9,17 +9,15 @@ import numpy as np
 from tvm_sparse.layout.geometry import Geometry
 from tvm_sparse.schedules.cpu.block_columns import block_pieces
 from tvm_sparse.schedules.cpu.isa import Isa
-from tvm_sparse.schedules.cpu.sparse_columns import SparseColumns
 from tvm_sparse.schedules.cpu.winograd_columns import WinogradKernel
 from tvm_sparse.sparsity.formats.blocks import count_blocks
 
 from .layer import Convolution
 from .pack_blocks import BLOCK_SHARE, block_part, block_rows
-from .pack_columns import PAIRED_NONZEROS
 from .pack_pixels import computed_pixels, suits_pixels
 from .pack_rows import MEMORY_BYTES, sparse_rows_cycles
 from .pack_winograd import winograd_cycles, winograd_kernel
-from .parts import choose_parts, count_k_blocks, panel_cycles
+from .parts import choose_parts, panel_cycles
 from .places import part_size
 from .plan import BLOCK_SHAPES, DEPTHWISE, Plan
 
@@ -29,9 +27,6 @@ _WINOGRAD_GAIN = 1.12
 _WINDOW_CYCLES = 4.5
 _SPARSE_WINDOWS = 1.2
 _DENSE_LOSS, _BLOCK_LOSS = 1.09, 1.1
-# Cycles of a nonzero where rows are paired, over those without: the more nonzeros, the more are shared; measured up to
-# that density.
-_PAIRED, _PAIRED_PER_DENSITY, _PAIRED_MOST = 1.06, 0.41, 0.5
 # Cycles of a stored weight in blocks of one row over those of the unstructured kernel, which computes several rows at
 # once: fewer offsets do not make up for that.
 _NARROW_BLOCK_LOSS = 1.13
@@ -139,7 +134,7 @@ def _cheapest(
     # A few plain rows have no kernel for blocks, and some channels are no whole number of blocks.
     wanted = {"auto": {**plain, **blocks}, "block": blocks, "unstructured": plain}[kind] or plain
     # Blocks must win clearly: where they do not, they mostly store zeros.
-    return min(wanted.items(), key=lambda item: item[1] * (1.08 if item[0].startswith("block") else 1.0))
+    return min(wanted.items(), key=lambda item: item[1] * (1.05 if item[0].startswith("block") else 1.0))
 
 
 def estimate_formats(
@@ -205,13 +200,9 @@ def sparse_cycles(layer: Convolution, source: Geometry | None, target: Geometry 
         return sparse_rows_cycles(nonzeros, *layer.weight.shape[:2], isa)
     windows = window_cycles(layer, source, target)
     parts = 1 if windows else choose_parts(layer, target.vectors, isa)
-    kernel = SparseColumns(target.tile, windows > 0, parts=parts)
     # A window has more vectors than the tile.
     window = 1.5 if max(layer.window.kernel) > 1 else 1.0
-    blocks = count_k_blocks(layer, target.vectors, parts, isa, window)
     loss = _SPARSE_WINDOWS if windows else 1.0
-    if kernel.can_pair(isa) and layer.groups == 1 and nonzeros >= PAIRED_NONZEROS * blocks * layer.weight.shape[0]:
-        loss *= min(1.0, _PAIRED - _PAIRED_PER_DENSITY * min(_PAIRED_MOST, nonzeros / layer.weight.size))
     return panel_cycles(layer, target.vectors, parts, isa, window, loss) + windows
 
 

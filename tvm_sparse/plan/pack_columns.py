@@ -20,16 +20,13 @@ from tvm_sparse.sparsity.formats.dense import DenseColumns
 from .balance import balanced_chunks
 from .layer import Convolution, PackedLayer
 from .layer_tables import LayerTables
-from .parts import block_bytes, choose_parts
+from .parts import PAIRED_NONZEROS, block_bytes, choose_parts
 from .places import STENCIL_SHARE, Places
 from .shared_windows import shared_panels
 from .stationary_depthwise import StationaryDepthwise
 
 # Nonzeros that a row should have in a K-block, and how much larger a block is where they are fewer.
 _FEW_NONZEROS, _FEW_SHARE = 12, 1.4
-# Nonzeros that a row must have in a K-block, so that pairs of rows share enough columns: 3 to 14 % of the time from
-# 20 % density on, nothing below.
-PAIRED_NONZEROS = 26
 # Shares of the second-level cache: an output that fills more is not found there; rows of a panel that fills more lie
 # too far apart for a core's own prefetchers.
 _CACHED_SHARE, _NEAR_SHARE = 1 / 3, 1 / 16
@@ -89,7 +86,7 @@ def pack_sparse(
     block = even_block(channels, ideal // (4 * touched), limit)
     if layer.groups > 1:
         block = min(limit, max(per_group, block // per_group * per_group))
-    elif kernel.can_pair(isa) and nonzeros * block >= PAIRED_NONZEROS * rows * channels:
+    elif sparse_columns.can_pair(part, isa) and nonzeros * block >= PAIRED_NONZEROS * rows * channels:
         kernel = replace(kernel, pairs=True)
     cores = isa if depthwise is None else replace(isa, tasks=1)
     chunks = count_chunks(layer, source, target, places, block, cores, nonzeros * SPARSE_PRODUCT_CYCLES)

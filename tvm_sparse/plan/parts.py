@@ -12,12 +12,19 @@ import numpy as np
 
 from tvm_sparse.layout.geometry import Geometry
 from tvm_sparse.schedules.cpu.isa import Isa
+from tvm_sparse.schedules.cpu.sparse_columns import can_pair
 
 from .layer import Convolution
 
 # Cycles of a nonzero, and of each vector it is multiplied with; of a row of a block, and of each vector of its sums.
 _NONZERO_CYCLES, _PRODUCT_CYCLES = 0.5, 0.55
 _ROW_CYCLES, _SUM_CYCLES = 6, 2.3
+# Nonzeros that a row must have in a K-block, so that pairs of rows share enough columns: 3 to 14 % of the time from
+# 20 % density on, nothing below.
+PAIRED_NONZEROS = 26
+# Cycles of a nonzero where rows are paired, over those without: the more nonzeros, the more are shared; measured up to
+# that density.
+_PAIRED, _PAIRED_PER_DENSITY, _PAIRED_MOST = 1.06, 0.41, 0.5
 # Share of the first-level cache that a K-block of a sparse layer fills, beside weights and sums that stream through it.
 _BLOCK_SHARE = 0.8
 # Most vectors of a part: with 16 registers, and with 32.
@@ -75,16 +82,14 @@ def panel_cycles(
     loss : float
         What a nonzero takes, over one of a plain 1x1 layer.
     """
-    blocks = count_k_blocks(layer, vectors, parts, isa, window)
+    rows, nonzeros = layer.weight.shape[0], int(np.count_nonzero(layer.weight))
+    part, blocks = ceil(vectors / parts), 1
+    if layer.groups == 1:
+        touched = layer.weight.shape[1] * 4 * part * isa.lanes * window
+        blocks = max(1, round(touched / block_bytes(vectors, part, isa)))
+        if can_pair(part, isa) and nonzeros >= PAIRED_NONZEROS * blocks * rows:
+            density = nonzeros / max(1, layer.weight.size)
+            loss *= min(1.0, _PAIRED - _PAIRED_PER_DENSITY * min(_PAIRED_MOST, density))
     per_nonzero = loss * (_NONZERO_CYCLES * parts + _PRODUCT_CYCLES * vectors)
     per_row = blocks * (_ROW_CYCLES * parts + _SUM_CYCLES * vectors)
-    return int(np.count_nonzero(layer.weight)) * per_nonzero + layer.weight.shape[0] * per_row
-
-
-def count_k_blocks(layer: Convolution, vectors: int, parts: int, isa: Isa, window: float = 1.0) -> float:
-    """K-blocks of a layer, a fraction; parameters as of `panel_cycles`."""
-    if layer.groups > 1:
-        return 1.0
-    part = ceil(vectors / parts)
-    touched = layer.weight.shape[1] * 4 * part * isa.lanes * window
-    return max(1.0, touched / block_bytes(vectors, part, isa))
+    return nonzeros * per_nonzero + rows * per_row

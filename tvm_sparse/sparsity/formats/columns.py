@@ -26,7 +26,8 @@ QUAD = 4
 GROUP = 5
 # What another group costs, in columns that a bundle's pairs share: branch prediction does not foresee its loops' ends.
 _GROUP_COST = 20
-# The same in zeros that a bundle's rows are padded with instead: few, for they cost whole multiply-adds.
+# The same in zeros that a bundle's rows are padded with instead: few, for they cost whole multiply-adds. Pairs, whose
+# groups are more and smaller, lose by it.
 _GROUP_ZEROS = 1
 
 
@@ -276,9 +277,8 @@ class _Packed:
         flat, place = (np.pad(array, ((0, 0), (0, 1))) for array in (flat, place))
         bundles, shared = self._bundles(nonzero, order, self.pairs and not several)
         own = count[bundles].max(1, initial=0) - shared
-        for both in np.unique(shared):
-            alike = shared == both
-            own[alike] = -round_down(-own[alike], _GROUP_ZEROS)
+        if not self.pairs:
+            own = -round_down(-own, _GROUP_ZEROS)
         self.blocks.append((channels.start, len(channels), int(first), int(last)))
         for tail in range(QUAD):
             kind = own % QUAD == tail
