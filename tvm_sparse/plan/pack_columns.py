@@ -102,7 +102,7 @@ def pack_sparse(
         "row_places": rows_of_work * target.vectors * target.lanes,
         "group": packed["group"],
         "group_pointers": packed["group_pointers"],
-        "prefetch": quad_lines(packed, kernel.bundle(isa), kernel.parts, places.channel_stride, cached),
+        "prefetch": quad_lines(packed, kernel.parts, places.channel_stride, cached),
         "spread": np.repeat(np.arange(QUAD), isa.lanes),
         "fetch_outputs": int(
             panel_bytes * target.panels > _CACHED_SHARE * isa.l2_bytes
@@ -145,9 +145,21 @@ def fits_cache(layer: Convolution, source: Geometry, chunks: int, isa: Isa) -> b
 
 
 def quad_lines(
-    packed: Mapping[str, np.ndarray], bundle: int, parts: int, channel_stride: int, cached: bool
+    packed: Mapping[str, np.ndarray], parts: int, channel_stride: int, cached: bool
 ) -> np.ndarray:
-    """Cache lines of the next block that each quad of a bundle fetches, ``[blocks]``: a power of two, or none."""
+    """Cache lines of the next block that each quad of a bundle fetches, ``[blocks]``: a power of two, or none.
+
+    Parameters
+    ----------
+    packed : mapping
+        What :class:`.UnstructuredColumns` packed.
+    parts : int
+        Parts of the tile: each passes all quads and fetches its share.
+    channel_stride : int
+        Elements between the channels of the input.
+    cached : bool
+        Whether the input lies in the second-level cache, so that nothing need be fetched.
+    """
     pointers = packed["group_pointers"][::QUAD]
     quads = np.array([(g[:, 1] * g[:, 3]).sum() for g in np.split(packed["group"], pointers[1:-1])])
     lines = packed["block"][:, 1] * channel_stride / sparse_columns.LINE
