@@ -17,7 +17,7 @@ from tvm_sparse.sparsity.formats.blocks import strip_sizes
 from .column_layer import ColumnLayer
 from .driver import DRIVER_FIELDS, HALO_FIELDS, Block, emit_tasks
 from .epilogue import emit_activation
-from .ir import AHEAD, Flat, Register, TableReader, as_long, broadcast, prefetch, registers
+from .ir import AHEAD, LINE, Flat, Register, TableReader, as_long, broadcast, prefetch, registers
 from .isa import Isa
 from .lanes import can_spread, load_quad, spread
 
@@ -110,7 +110,7 @@ class _Emitter:
                 distance = table.at("block", block.index * 4 + 1) * table.scalar("input_channel")
                 ahead = T.bind(as_long(block.base) + as_long(distance))
                 with T.serial(0, lines) as line:
-                    prefetch(block.source, ahead + as_long((number * lines + line) * 16))
+                    prefetch(block.source, ahead + as_long((number * lines + line) * LINE))
 
     def _strip(self, block: Block, rows: list, at, weights_at, count, piece: range, indices: list) -> None:
         """Emit one strip on one piece: start, blocks, then each row's end."""

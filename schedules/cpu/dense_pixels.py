@@ -15,7 +15,7 @@ from tvm.script.ir_builder import tirx as T
 from .column_layer import ColumnLayer
 from .driver import DRIVER_FIELDS, HALO_FIELDS, Block, emit_tasks
 from .epilogue import emit_activation
-from .ir import Flat, TableReader, as_long, broadcast, prefetch, registers
+from .ir import LINE, Flat, TableReader, as_long, broadcast, prefetch, registers
 from .isa import Isa
 from .lanes import transpose
 
@@ -36,8 +36,6 @@ FIELDS = (
 
 # Elements of a task's sums. The packer cuts the output channels into chunks that fit.
 SUMS_ELEMENTS = 1 << 16
-# Elements of a cache line.
-_LINE = 16
 
 
 def pixel_tile(isa: Isa) -> tuple[int, int]:
@@ -110,9 +108,9 @@ class DensePixels(ColumnLayer):
                         accumulator.set(sums.load_vector(target + step * p + o * lanes))
         first = as_long(position)
         # While the groups of pixels use the weights of a strip, those of the next one come from memory, a line a step.
-        next_strip = T.bind(first + as_long(depth) * (size + group * _LINE))
+        next_strip = T.bind(first + as_long(depth) * (size + group * LINE))
         with T.serial(0, depth) as k:
-            prefetch(values, next_strip + as_long(k) * _LINE)
+            prefetch(values, next_strip + as_long(k) * LINE)
             at = T.bind(first + as_long(k) * size)
             weights = [T.bind(values.load_vector(at + o * lanes)) for o in range(width)]
             offset = T.bind(as_long(offsets[k]))

@@ -200,6 +200,8 @@ def load_bits(source: Flat, index, count: int):
     return T.reinterpret(f"uint{bits}", vector)
 
 
+# Elements of a cache line.
+LINE = 16
 # Elements of sparse weights that are fetched ahead: they come from beyond the second-level cache, once for every panel.
 AHEAD = 1024
 

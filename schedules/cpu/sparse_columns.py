@@ -19,12 +19,10 @@ from tvm_sparse.sparsity.formats.columns import GROUP, QUAD
 from .column_layer import ColumnLayer
 from .driver import DRIVER_FIELDS, HALO_FIELDS, Block, emit_tasks
 from .epilogue import emit_activation
-from .ir import AHEAD, Flat, TableReader, as_long, broadcast, constant, load_bits, prefetch, registers
+from .ir import AHEAD, LINE, Flat, TableReader, as_long, broadcast, constant, load_bits, prefetch, registers
 from .isa import Isa
 from .lanes import can_spread, load_quad, spread
 
-# Elements of a cache line.
-LINE = 16
 # Most lines that a quad of every row fetches, a power of two.
 MOST_LINES = 8
 # Bundles from now whose outputs are fetched.

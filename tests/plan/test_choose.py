@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tvm_sparse.layout.geometry import choose_geometry
 from tvm_sparse.layout.halo import Window
+from tvm_sparse.plan import choose as choose_module
 from tvm_sparse.plan.choose import Choice, choose_format, dense_cycles, estimate_formats, sparse_cycles
 from tvm_sparse.plan.layer import Convolution
 from tvm_sparse.plan.plan import BLOCK_SHAPES, Plan
@@ -155,3 +156,11 @@ def test_estimates_grow_with_the_work(rows, channels, kernel, size):
 
 def test_a_weight_of_zeros_is_sparse():
     assert choose(Plan(), layer_with(1.0)).format != "dense"
+
+
+@pytest.mark.parametrize(("cycles", "filled", "full"), [(101, False, False), (97, False, True), (80, True, True)])
+def test_blocks_filled_with_zeros_must_win_clearly(monkeypatch, cycles, filled, full):
+    estimates = {"dense": 500, "unstructured": 100, "block 4x1": cycles}
+    monkeypatch.setattr(choose_module, "estimate_formats", lambda *_: estimates)
+    for layer, wins in ((layer_with(0.9), filled), (blocked((4, 1), 0.9), full)):
+        assert (choose(Plan(), layer).format == "block 4x1") == wins

@@ -10,6 +10,7 @@ import pytest
 from tvm_sparse.layout.geometry import Geometry
 from tvm_sparse.layout.halo import Window
 from tvm_sparse.layout.table import TableValues
+from tvm_sparse.plan import pack_columns
 from tvm_sparse.plan.layer import Convolution, PackedLayer
 from tvm_sparse.plan.pack_blocks import pack_blocks
 from tvm_sparse.plan.pack_columns import pack_dense, pack_sparse
@@ -32,7 +33,9 @@ def layer(outputs: int, channels: int, nonzeros: int, **options) -> Convolution:
     return Convolution(weight, np.zeros(outputs, np.float32), Window((1, 1)), **options)
 
 
-def test_sparse_panel():
+@pytest.mark.parametrize("parts", [1, 2])
+def test_sparse_panel(monkeypatch, parts):
+    monkeypatch.setattr(pack_columns, "choose_parts", lambda *_: parts)
     convolution = layer(8, 4, 10)
     packed = pack_sparse(convolution, LINE, LINE, AVX512)
     weights = packed.arrays[0].nbytes + packed.arrays[1].nbytes
@@ -41,46 +44,47 @@ def test_sparse_panel():
     stored = packed.arrays[0].size - 16
     assert 10 <= stored < 16
     assert (work.macs, work.lane_macs, work.utilisation) == (10 * 112, stored * 112, 1.0)
-    # Seven vectors in one part, and a quarter of a load of four weights.
-    assert work.loaded == stored * 7.25 * 64
+    # Seven vectors, and in each part of the tile a quarter of a load of four weights.
+    assert work.loaded == stored * (7 + parts / 4) * 64
     assert (work.l2_read, work.l2_written) == (4 * ROW + weights, 8 * ROW)
     # Small tensors are still in the second-level cache.
     assert (work.memory_read, work.memory_written) == (weights, 0)
     assert (work.read, work.written) == (4 * ROW + weights, 8 * ROW)
 
 
-def test_blocks_read_and_write_their_sums():
-    isa = replace(AVX512, l1_bytes=ROW, l2_bytes=3 * ROW)
+def test_blocks_read_and_write_their_sums(monkeypatch):
+    monkeypatch.setattr(pack_columns, "choose_parts", lambda *_: 2)
+    isa = replace(AVX512, l1_bytes=3 * ROW // 2, l2_bytes=3 * ROW)
     convolution = layer(8, 16, 40, residual=True)
     packed = pack_sparse(convolution, LINE, LINE, isa)
-    parts = packed.kernel.parts
     table = TableValues(sparse_columns.FIELDS, packed.arrays[-1])
     assert table.scalar("chunks") == 1
     later = int(table.array("block_pointers", 2)[1]) - 1
     assert later > 0
     weights = packed.arrays[0].nbytes + packed.arrays[1].nbytes
     work = count_work(convolution, packed, isa, LINE, LINE)
-    assert work.loaded == (packed.arrays[0].size - 16) * (7 + parts / 4) * 64 + 8 * ROW * (later + 1)
-    # All parts of the tile read the weights, which do not stay in the first-level cache.
-    assert work.l2_read == 16 * ROW + parts * weights + 8 * ROW * (later + 1)
+    assert work.loaded == (packed.arrays[0].size - 16) * 7.5 * 64 + 8 * ROW * (later + 1)
+    # Both parts of the tile read the weights, which do not stay in the first-level cache.
+    assert work.l2_read == 16 * ROW + 2 * weights + 8 * ROW * (later + 1)
     assert work.l2_written == 8 * ROW * (later + 1)
     # Neither the input nor the residual nor the output fits half of the second-level cache.
     assert work.memory_read == 16 * ROW + 8 * ROW + weights and work.memory_written == 8 * ROW
     assert work.read == 16 * ROW + 8 * ROW + weights
 
 
-def test_vectors_of_pairs_are_loaded_once():
+@pytest.mark.parametrize(("parts", "rows"), [(1, 2), (2, 4)])
+def test_vectors_of_pairs_are_loaded_once(monkeypatch, parts, rows):
+    monkeypatch.setattr(pack_columns, "choose_parts", lambda *_: parts)
     convolution = layer(8, 40, 8 * 30)
     packed = pack_sparse(convolution, LINE, LINE, AVX512)
     table = TableValues(sparse_columns.FIELDS, packed.arrays[-1])
     groups = int(table.array("group_pointers", 5)[-1])
     bundles, shared = table.array("group", groups * 5).reshape(-1, 5)[:, [1, 4]].T
-    assert packed.kernel.pairs and (shared > 0).all() and packed.kernel.parts == 1
-    rows = 8 // bundles.sum()
+    assert packed.kernel.pairs and (shared > 0).all() and bundles.sum() == 8 // rows
     stored, of_pairs = packed.arrays[0].size - 16, rows * int((bundles * shared).sum())
-    # Weights that are not shared are loaded four at a time, the others one by one.
+    # Weights that are not shared are loaded four at a time, the others one by one, all in every part of the tile.
     work = count_work(convolution, packed, AVX512, LINE, LINE)
-    assert work.loaded == ((stored - of_pairs) * 7.25 + of_pairs * (3.5 + 1)) * 64
+    assert work.loaded == ((stored - of_pairs) * (7 + parts / 4) + of_pairs * (3.5 + parts)) * 64
 
 
 def test_dense_panel():

@@ -98,6 +98,10 @@ class Geometry:
         """Share of lanes that hold a pixel."""
         return self.pixels / (self.panels * self.vectors * self.lanes)
 
+    def image_bytes(self, channels: int) -> int:
+        """Bytes of so many float32 channels of an image."""
+        return 4 * channels * self.panels * self.vectors * self.lanes
+
     def shape(self, channels: int) -> tuple[int, int, int, int]:
         """Shape ``[batch * panels, channels, vectors, lanes]`` of a tensor with that many channels."""
         return (self.batch * self.panels, channels, self.vectors, self.lanes)

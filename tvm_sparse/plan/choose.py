@@ -27,8 +27,8 @@ _WINOGRAD_GAIN = 1.12
 _WINDOW_CYCLES = 4.5
 _SPARSE_WINDOWS = 1.2
 _DENSE_LOSS, _BLOCK_LOSS = 1.09, 1.1
-# What blocks must win by where they store more zeros beside the nonzeros than this.
-_FILLED_MARGIN, _FEW_ZEROS = 1.1, 1.05
+# Blocks are filled with zeros where they store more weights than that over nonzeros; what they must then win by.
+_FILLED, _FILLED_MARGIN = 1.05, 1.1
 # Cycles of a stored weight in blocks of one row over those of the unstructured kernel, which computes several rows at
 # once: fewer offsets do not make up for that.
 _NARROW_BLOCK_LOSS = 1.13
@@ -133,18 +133,19 @@ def _cheapest(
     costs = estimate_formats(layer, source, target, isa)
     plain = {"unstructured": costs["unstructured"]}
     blocks = {n: c for n, c in costs.items() if n.startswith("block") and shape in ("auto", n.partition(" ")[2])}
+    winners = {n: c for n, c in blocks.items() if _beats(layer, n, c, costs["unstructured"])}
     # A few plain rows have no kernel for blocks, and some channels are no whole number of blocks.
-    wanted = {"auto": {**plain, **blocks}, "block": blocks, "unstructured": plain}[kind] or plain
-    return min(wanted.items(), key=lambda item: item[1] * _margin(layer, item[0]))
+    wanted = {"auto": {**plain, **winners}, "block": blocks, "unstructured": plain}[kind] or plain
+    return min(wanted.items(), key=lambda item: item[1])
 
 
-def _margin(layer: Convolution, name: str) -> float:
-    """What a format must win by: blocks that store zeros rarely gain what is estimated."""
-    if not name.startswith("block"):
-        return 1.0
-    shape = parse_shape(name.partition(" ")[2])
+def _beats(layer: Convolution, block: str, cycles: float, unstructured: float) -> bool:
+    """Whether a block format beats the unstructured one: clearly, where its blocks are filled with zeros."""
+    if not unstructured / _FILLED_MARGIN < cycles < unstructured:
+        return cycles < unstructured
+    shape = parse_shape(block.partition(" ")[2])
     stored = count_blocks(layer.weight, shape, layer.groups) * shape[0] * shape[1]
-    return _FILLED_MARGIN if stored > _FEW_ZEROS * np.count_nonzero(layer.weight) else 1.0
+    return stored <= _FILLED * np.count_nonzero(layer.weight)
 
 
 def estimate_formats(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from tvm_sparse.layout.geometry import Geometry
 from tvm_sparse.schedules.cpu import block_columns
 from tvm_sparse.schedules.cpu.epilogue import epilogue_array
+from tvm_sparse.schedules.cpu.ir import LINE
 from tvm_sparse.schedules.cpu.isa import Isa
 from tvm_sparse.sparsity.formats.blocks import BlockColumns, strip_sizes
 
 from .layer import Convolution, PackedLayer
 from .layer_tables import LayerTables
-from .pack_columns import DENSE_PRODUCT_CYCLES, count_chunks, even_block, fits_cache, prefetch_lines
+from .pack_columns import DENSE_PRODUCT_CYCLES, count_chunks, even_block, fits_cache
 from .places import MAX_PART, Places
 
 # Share of the first-level cache that a K-block fills: a vector serves several rows, so some may come from further away.
@@ -70,10 +73,33 @@ def pack_blocks(
         "rows": packed["rows"],
         "group": packed["group"],
         "group_pointers": packed["group_pointers"],
-        "prefetch": prefetch_lines(packed, len(strip_sizes(shape[0])), places.channel_stride, cached),
+        "prefetch": _strip_lines(packed, len(strip_sizes(shape[0])), places.channel_stride, cached),
         "spread": np.repeat(np.arange(4), isa.lanes),
     }
     tables = LayerTables(layer, source, target, part, isa, block_columns.FIELDS, packed, values)
     numbers = epilogue_array(layer.bias, layer.activation, layer.slopes)
     arrays = (packed["values"], packed["offsets"], numbers, tables.whole(places))
     return PackedLayer(kernel, arrays, tables.stripes(places))
+
+
+def _strip_lines(
+    packed: Mapping[str, np.ndarray], kinds: int, channel_stride: int, cached: bool
+) -> np.ndarray:
+    """Cache lines of the next block that each strip of a block fetches, ``[blocks]``; none of a cached input.
+
+    Parameters
+    ----------
+    packed : mapping
+        What the format packed: ``group`` with strips in its second column, ``group_pointers``, ``block``.
+    kinds : int
+        Group pointers of a block.
+    channel_stride : int
+        Elements between the channels of the input.
+    cached : bool
+        Whether the input lies in the second-level cache.
+    """
+    if cached:
+        return np.zeros(len(packed["block"]), np.int64)
+    groups, pointers = packed["group"], packed["group_pointers"][::kinds]
+    strips = np.array([groups[a:b, 1].sum() for a, b in zip(pointers[:-1], pointers[1:], strict=True)])
+    return -(-packed["block"][:, 1] * channel_stride // LINE // np.maximum(strips, 1))

@@ -12,6 +12,7 @@ from tvm_sparse.layout.geometry import Geometry
 from tvm_sparse.layout.image_window import Strides
 from tvm_sparse.schedules.cpu import dense_columns, sparse_columns
 from tvm_sparse.schedules.cpu.epilogue import epilogue_array
+from tvm_sparse.schedules.cpu.ir import LINE
 from tvm_sparse.schedules.cpu.isa import Isa
 from tvm_sparse.schedules.cpu.tile import row_sizes
 from tvm_sparse.sparsity.formats.columns import QUAD, UnstructuredColumns
@@ -102,7 +103,7 @@ def pack_sparse(
         "row_places": rows_of_work * target.vectors * target.lanes,
         "group": packed["group"],
         "group_pointers": packed["group_pointers"],
-        "prefetch": quad_lines(packed, kernel.parts, places.channel_stride, cached),
+        "prefetch": _quad_lines(packed, kernel.parts, places.channel_stride, cached),
         "spread": np.repeat(np.arange(QUAD), isa.lanes),
         "fetch_outputs": int(
             panel_bytes * target.panels > _CACHED_SHARE * isa.l2_bytes
@@ -139,12 +140,11 @@ def fits_cache(layer: Convolution, source: Geometry, chunks: int, isa: Isa) -> b
     It does where an image of the input fits, unless the output's channels are split between cores: each then reads all
     channels of the input, most of which other cores have written.
     """
-    channels = layer.weight.shape[1] * layer.groups
-    fits = 4 * channels * source.panels * source.vectors * source.lanes <= isa.l2_bytes // 2
+    fits = source.image_bytes(layer.weight.shape[1] * layer.groups) <= isa.l2_bytes // 2
     return fits and (chunks == 1 or isa.tasks == 1)
 
 
-def quad_lines(
+def _quad_lines(
     packed: Mapping[str, np.ndarray], parts: int, channel_stride: int, cached: bool
 ) -> np.ndarray:
     """Cache lines of the next block that each quad of a bundle fetches, ``[blocks]``: a power of two, or none.
@@ -162,33 +162,10 @@ def quad_lines(
     """
     pointers = packed["group_pointers"][::QUAD]
     quads = np.array([(g[:, 1] * g[:, 3]).sum() for g in np.split(packed["group"], pointers[1:-1])])
-    lines = packed["block"][:, 1] * channel_stride / sparse_columns.LINE
+    lines = packed["block"][:, 1] * channel_stride / LINE
     need = lines / np.maximum(quads * parts, 1)
     power = 2 ** np.ceil(np.log2(np.maximum(need, 1))).astype(np.int64)
     return np.zeros(len(lines), np.int64) if cached else np.minimum(power, sparse_columns.MOST_LINES)
-
-
-def prefetch_lines(
-    packed: Mapping[str, np.ndarray], kinds: int, channel_stride: int, cached: bool
-) -> np.ndarray:
-    """Cache lines of the next block that each row (or strip) of a block fetches, ``[blocks]``; none of a cached input.
-
-    Parameters
-    ----------
-    packed : mapping
-        What a format packed: ``group`` with rows in its second column, ``group_pointers``, ``block``.
-    kinds : int
-        Group pointers of a block.
-    channel_stride : int
-        Elements between the channels of the input.
-    cached : bool
-        Whether the input lies in the second-level cache.
-    """
-    if cached:
-        return np.zeros(len(packed["block"]), np.int64)
-    groups, pointers = packed["group"], packed["group_pointers"][::kinds]
-    rows = np.array([groups[a:b, 1].sum() for a, b in zip(pointers[:-1], pointers[1:], strict=True)])
-    return -(-packed["block"][:, 1] * channel_stride // 16 // np.maximum(rows, 1))
 
 
 def pack_dense(

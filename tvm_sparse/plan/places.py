@@ -283,7 +283,7 @@ def _stripe(layer: Convolution, source: Geometry, target: Geometry, isa: Isa) ->
         if 4 * target.lanes * height * width <= isa.l1_bytes:
             return target.panels_down, target.panels_across
     # Of an image that does not fit the second-level cache, layers compute some rows of panels at a time.
-    large = 4 * layer.groups * source.panels * source.vectors * source.lanes > isa.l2_bytes // 2
+    large = source.image_bytes(layer.groups) > isa.l2_bytes // 2
     for down in [1] if large else _divisors(target.panels_down):
         for across in _divisors(target.panels_across):
             rows, columns = down * target.tile[0], across * target.tile[1]

@@ -38,8 +38,8 @@ def shared_panels(layer: Convolution, source: Geometry, target: Geometry, isa: I
     """
     rows, channels = layer.weight.shape[0], layer.weight.shape[1] * layer.groups
     window = layer.window
-    large = 4 * channels * source.panels * source.vectors * source.lanes > isa.l2_bytes // 2
-    if large or layer.groups > 1 or max(window.dilation) > 1 or max(window.kernel) <= max(window.stride):
+    large = source.image_bytes(channels) > isa.l2_bytes // 2
+    if large or layer.groups > 1 or max(window.dilation) > 1 or window.kernel[0] <= window.stride[0]:
         return 1
     block = min(channels, window_channels(layer, target, isa))
     # Vectors of windows that the core builds which builds most.

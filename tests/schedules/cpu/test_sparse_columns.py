@@ -117,7 +117,7 @@ def test_outputs_of_few_products_are_fetched(monkeypatch, zeros, fetched):
 def test_wide_panel_is_read_in_parts():
     packed = check(pack_sparse, WIDEST, with_image(POINTWISE["1x1"], 1, 40, 29, 31), tile=(7, 2))
     assert packed.kernel.tile == (14, 1)
-    assert packed.kernel.part_sizes == [7, 7]
+    assert packed.kernel.part_sizes == [7, 7] and replace(packed.kernel, parts=3).part_sizes == [5, 5, 4]
 
 
 @every_isa
@@ -136,13 +136,20 @@ def test_rows_of_panels_share_windows(monkeypatch, isa_name, share, name):
 
 @every_isa
 def test_lines_of_the_next_block_are_fetched_with_every_quad(monkeypatch, isa_name):
-    """Where the input lies beyond the cache: as many as the next block has, a power of two a quad."""
+    """Where the input lies beyond the cache: the least power of two that fetches the block, at most eight."""
     monkeypatch.setattr(pack_columns, "fits_cache", lambda *_: False)
     for name in ("several K-blocks", "many outputs"):
-        packed = check(pack_sparse, isa_name, POINTWISE.get(name, CASES[name]), activation=RELU6)
+        packed = check(pack_sparse, isa_name, POINTWISE[name], "none", activation=RELU6)
         table = TableValues(FIELDS, packed.arrays[-1])
-        lines = table.array("prefetch", table.array("block_pointers", table.scalar("chunks") + 1)[-1])
-        assert set(lines.tolist()) <= {1, 2, 4, 8}
+        blocks = int(table.array("block_pointers", table.scalar("chunks") + 1)[-1])
+        pointers = table.array("group_pointers", 4 * blocks + 1)
+        groups = table.array("group", 5 * int(pointers[-1])).reshape(-1, 5)
+        for index, lines in enumerate(table.array("prefetch", blocks).tolist()):
+            mine = groups[pointers[4 * index] : pointers[4 * index + 4]]
+            quads = int((mine[:, 1] * mine[:, 3]).sum()) * packed.kernel.parts
+            wanted = table.array("block", 4 * blocks)[4 * index + 1] * table.scalar("input_channel") / 16
+            assert lines in (1, 2, 4, 8) and (lines * quads >= wanted or lines == 8)
+            assert lines == 1 or lines * quads < 2 * wanted
     monkeypatch.setattr(pack_columns, "fits_cache", lambda *_: True)
     packed = check(pack_sparse, isa_name, POINTWISE["several K-blocks"])
     assert not TableValues(FIELDS, packed.arrays[-1]).array("prefetch", 1).any()
