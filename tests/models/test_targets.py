@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import tvm
 
 import tvm_sparse
+from tests.models.graph import Graph
 from tests.models.networks import make
 from tests.models.test_small_networks import TOLERANCE, expected_of, feeds_of
 from tests.runtime.programs import compile_program, run_program
@@ -50,18 +52,35 @@ def check(outputs: list[np.ndarray], expected: dict[str, np.ndarray]) -> None:
         assert error <= TOLERANCE, f"relative error {error:.2e}"
 
 
-@pytest.mark.skipif(machine() != "x86_64", reason="runs code for x86_64")
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("cpu", X86)
-def test_older_cpus(cpu, name):
+def older_target(cpu: str) -> tvm.target.Target:
+    """The target of a CPU whose features this machine has; skips where it lacks some."""
     target = make_target(f"llvm -mcpu={cpu}")
     missing = set(Isa.from_target(target).features) - (cpu_features() or set())
     if missing:
         pytest.skip(f"this machine lacks {', '.join(sorted(missing))}")
+    return target
+
+
+@pytest.mark.skipif(machine() != "x86_64", reason="runs code for x86_64")
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("cpu", X86)
+def test_older_cpus(cpu, name):
+    target = older_target(cpu)
     model, feeds, expected = case(name)
     package = tvm_sparse.compile(model, target=target)
     assert package.metadata["isa"] == X86[cpu]
     check(list(package.load().run(feeds).values()), expected)
+
+
+@pytest.mark.skipif(machine() != "x86_64", reason="runs code for x86_64")
+@pytest.mark.parametrize("cpu", X86)
+def test_sparse_linear_layer_on_one_row(cpu):
+    # Large enough that its columns, of another type than the weights, are kept beside the code.
+    net = Graph(0.9)
+    model = net.model(net.linear(net.input(1, 1024), 384))
+    feeds = feeds_of(model)
+    package = tvm_sparse.compile(model, target=older_target(cpu))
+    check(list(package.load().run(feeds).values()), expected_of(model, feeds))
 
 
 def cross_compiled(name: str, target: str, folder: Path) -> Package:

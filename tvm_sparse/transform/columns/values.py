@@ -19,6 +19,7 @@ from tvm_sparse.plan.stripes import Stripes
 from ..calls import call_of
 from ..context import CompileContext, Kernel
 from ..ops import static_shape
+from ..rewrite import tensor
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class Emitter:
 
         The call is marked with the name of the plan's layer, and with how it runs in parts.
         """
-        values = [relax.const(a) if isinstance(a, np.ndarray) else a for a in arguments]
+        values = [tensor(a) if isinstance(a, np.ndarray) else a for a in arguments]
         out = relax.TensorType(tuple(shape), "float32")
         key = None if stripes is None else str(len(self.context.stripes))
         if key is not None and stripes is not None:
