@@ -1,7 +1,7 @@
 """Depth-wise convolutions of a panel by a register tile.
 
 With 32 registers the accumulators of a tile, the weights of 3x3 taps and the vectors at hand stay in registers, so the
-multiply-adds do not wait for loads.
+multiply-adds do not wait for loads. With 16, sums are stored as soon as their last vector is read.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tvm.script.ir_builder import tirx as T
 from .epilogue import emit_activation
 from .ir import Flat, TableReader, broadcast, registers
 from .isa import Isa
-from .window_tile import PanelWindow, Store, WindowTile
+from .window_tile import MANY_REGISTERS, PanelWindow, Store, WindowTile
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,22 @@ class DepthwiseTile(WindowTile):
         for accumulator in accumulators:
             accumulator.set(start)
         first = T.bind(channel * taps)
+        channels = table.scalar("channels")
+
+        def finish(s: int) -> None:
+            store(s, emit_activation(self.activation, accumulators[s].value, numbers, channels, channel, lanes))
+
+        at_once = isa.registers < MANY_REGISTERS
+        missing = [taps] * self.vectors
         weights: dict[int, object] = {}
-        held = self.vectors + self.kernel[1] * min(self.tile[0], self.kernel[0])
+        held = self.sums(isa) + self.kernel[1] * min(self.tile[0], self.kernel[0])
         for vector, uses in self.read(isa, table, x, window, channel, 0.0, held):
             for s, tap in uses:
                 if tap not in weights:
                     weights[tap] = T.bind(broadcast(values[first + tap], lanes))
                 accumulators[s].set(accumulators[s].value + weights[tap] * vector)
-        channels = table.scalar("channels")
-        for s, accumulator in enumerate(accumulators):
-            store(s, emit_activation(self.activation, accumulator.value, numbers, channels, channel, lanes))
+                missing[s] -= 1
+                if at_once and not missing[s]:
+                    finish(s)
+        for s in range(0 if at_once else self.vectors):
+            finish(s)

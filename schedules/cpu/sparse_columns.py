@@ -37,6 +37,11 @@ FIELDS = (
 )  # fmt: skip
 
 
+def fetches_lines(isa: Isa) -> bool:
+    """Whether quads fetch lines of the next block: where vectors are short, that takes longer than waiting for them."""
+    return isa.lanes >= LINE
+
+
 def can_pair(vectors: int, isa: Isa) -> bool:
     """Whether the sums of two rows of so many vectors fit the registers."""
     return 2 * vectors + _BESIDE_SUMS <= isa.registers
@@ -54,11 +59,14 @@ class SparseColumns(ColumnLayer):
         Whether pairs of rows may share columns.
     parts : int
         Parts of about one size that the tile is computed in, one after the other for each K-block.
+    streamed : bool
+        Whether weights come from memory, and are fetched ahead.
     """
 
     in_place: bool = False
     pairs: bool = False
     parts: int = 1
+    streamed: bool = True
 
     @property
     def family(self) -> str:
@@ -68,7 +76,8 @@ class SparseColumns(ColumnLayer):
     @property
     def tile_name(self) -> str:
         """The tile in the symbol."""
-        return super().tile_name + (f"_in_{self.parts}" if self.parts > 1 else "")
+        parts = f"_in_{self.parts}" if self.parts > 1 else ""
+        return super().tile_name + parts + ("" if self.streamed else "_cached")
 
     @property
     def part_sizes(self) -> list[int]:
@@ -105,7 +114,9 @@ class SparseColumns(ColumnLayer):
             for vectors, count in Counter(parts).items():
                 with T.serial(0, count) as part:
                     shift = T.bind((part * vectors + begin) * isa.lanes)
-                    fetch = None if self.halo else _Fetch.of_part(table, block, before + part, len(parts), size)
+                    fetch = None
+                    if fetches_lines(isa) and not self.halo:
+                        fetch = _Fetch.of_part(table, block, before + part, len(parts), size)
                     place = replace(
                         block, base=T.bind(block.base + shift), output=T.bind(block.output + shift)
                     )
@@ -231,13 +242,15 @@ class _BundleEmitter:
                 for accumulator in accumulators:
                     accumulator.set(constant(0.0, lanes))
         if self.kernel.pairs:
-            prefetch(self.values, at + as_long(AHEAD))
+            if self.kernel.streamed:
+                prefetch(self.values, at + as_long(AHEAD))
             with T.serial(0, shared) as column:
                 self._shared_column(block, sums, T.bind(at + as_long(column * size)))
             at = T.bind(at + as_long(shared * size))
         with T.serial(0, quads) as quad:
             now = T.bind(at + as_long(quad * (QUAD * size)))
-            prefetch(self.values, now + as_long(AHEAD))
+            if self.kernel.streamed:
+                prefetch(self.values, now + as_long(AHEAD))
             if fetch is not None:
                 fetch.quad(now)
             self._step(block, sums, now, QUAD)

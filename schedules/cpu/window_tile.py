@@ -40,21 +40,43 @@ PANEL_FIELDS = (
     *WINDOW_FIELDS,
 )
 
+# Registers that hold all sums of a tile and the weights of some taps. Where there are fewer, sums are stored as soon as
+# they are finished, and weights read each time.
+MANY_REGISTERS = 32
 # Taps whose weights stay in registers; of more only those of some rows.
 _RESIDENT_TAPS = 9
 
 
 def window_of_tile(
-    tile: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int]
+    tile: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int], registers: int
 ) -> tuple[tuple[int, int], ...]:
-    """Rows and columns of the vectors that a tile's window holds, in the order that they are read."""
+    """Rows and columns of the vectors that a tile's window holds, in the order that they are read.
+
+    Parameters
+    ----------
+    tile, kernel, stride : tuple of int
+        As of :class:`WindowTile`.
+    registers : int
+        Vector registers. Where they are few, fewest outputs are begun and not finished at any time.
+    """
     height, width = ((t - 1) * s + k for t, s, k in zip(tile, stride, kernel, strict=True))
-    if tile[0] == 1 or kernel[0] * kernel[1] > _RESIDENT_TAPS:
+    if registers < MANY_REGISTERS:
+        by_rows, by_columns = _open_outputs(tile, kernel, stride)
+        row_by_row = by_rows < by_columns
+    else:
         # Row by row: the weights of a row of taps serve a row of the tile and are not needed any more.
+        row_by_row = tile[0] == 1 or kernel[0] * kernel[1] > _RESIDENT_TAPS
+    if row_by_row:
         places = [(gy, gx) for gy in range(height) for gx in range(width)]
     else:
         places = [(gy, gx) for gx in range(width) for gy in range(height)]
     return tuple(place for place in places if _uses(tile, kernel, stride, *place))
+
+
+def _open_outputs(tile: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
+    """Outputs that are begun and not finished, at most, when the window is read by rows and by columns."""
+    rows, columns = (min(t, -(-k // s)) for t, k, s in zip(tile, kernel, stride, strict=True))
+    return rows * tile[1], columns * tile[0]
 
 
 def _uses(
@@ -125,6 +147,12 @@ class WindowTile:
         """Vectors of a panel for one channel."""
         return self.tile[0] * self.tile[1]
 
+    def sums(self, isa: Isa) -> int:
+        """Registers that the outputs take."""
+        if isa.registers >= MANY_REGISTERS:
+            return self.vectors
+        return min(_open_outputs(self.tile, self.kernel, self.stride))
+
     def window_of(self, table: TableReader, image, panel) -> PanelWindow:
         """Emit where the window of a panel is, in the image whose first element is `image`."""
         bases = 1 + max(place.base for place in self.places)
@@ -163,7 +191,8 @@ class WindowTile:
         sources = len({(place.base, place.vector) for place in self.places})
         keeps = registers + sources + len(window.moves) + 1 <= isa.registers
         known: dict[tuple[int, int], object] = {}
-        for (gy, gx), place in zip(window_of_tile(self.tile, self.kernel, self.stride), self.places, strict=True):
+        order = window_of_tile(self.tile, self.kernel, self.stride, isa.registers)
+        for (gy, gx), place in zip(order, self.places, strict=True):
             source = (place.base, place.vector)
             if source not in known or not keeps:
                 known[source] = T.bind(x.load_vector(bases[place.base] + place.vector * isa.lanes))

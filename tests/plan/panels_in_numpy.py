@@ -12,8 +12,11 @@ from tvm_sparse.schedules.cpu.window_tile import PANEL_FIELDS, window_of_tile
 from .columns_in_numpy import Table
 
 
-def run_pool(packed: PackedLayer, x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Run it on columns; `shape` is that of the output, NaN where nothing is written."""
+def run_pool(packed: PackedLayer, x: np.ndarray, shape: tuple[int, ...], registers: int) -> np.ndarray:
+    """Run it on columns; `shape` is that of the output, NaN where nothing is written.
+
+    The vectors of a window are in the order for so many registers.
+    """
     kernel, table, lanes = packed.kernel, Table(packed.arrays[-1], PANEL_FIELDS), shape[-1]
     source, output = x.reshape(-1), np.full(int(np.prod(shape)), np.nan)
     panels, chunks = table.scalar("panels"), table.scalar("chunks")
@@ -25,7 +28,7 @@ def run_pool(packed: PackedLayer, x: np.ndarray, shape: tuple[int, ...]) -> np.n
         image, panel = divmod(place, panels)
         for channel in range(*bounds[chunk : chunk + 2]):
             window = {}
-            order = window_of_tile(kernel.tile, kernel.kernel, kernel.stride)
+            order = window_of_tile(kernel.tile, kernel.kernel, kernel.stride, registers)
             for at, where in zip(order, kernel.places, strict=True):
                 start = image * table.scalar("input_image") + bases[panel, where.base]
                 start += channel * table.scalar("input_channel") + where.vector * lanes

@@ -137,7 +137,7 @@ def test_max_pool(data, window, isa, channels):
     packed = pack_max_pool(window, source, target, channels, isa)
     stored, shape = source.pack(x, fill=np.nan), target.shape(channels)
     if isinstance(packed.kernel, MaxPoolPanels):
-        y = run_pool(packed, stored, shape)
+        y = run_pool(packed, stored, shape, isa.registers)
     else:
         y = run_columns(packed, None, stored, shape, isa)
     lowest = float(np.finfo(np.float32).min)

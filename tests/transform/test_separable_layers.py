@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from tvm import relax
 
-from tests.schedules.cpu.compiled import WIDEST
+from tests.schedules.cpu.compiled import TILED, every_tiled_isa
 from tests.schedules.cpu.pipeline import context_for, run_module
 from tvm_sparse.plan.plan import Plan
 
 from .canonicalize.helpers import arrays_for, module, outputs, random
 from .test_to_columns import NN, OP, conv, lowered, sparse, steps
 
-if WIDEST != "avx512":
-    pytest.skip("the depth-wise tile needs AVX-512", allow_module_level=True)
+if not TILED:
+    pytest.skip("no instruction set has the depth-wise tile", allow_module_level=True)
 
 IMAGE = (1, 16, 32, 32)
 
@@ -53,9 +53,10 @@ APART = {
 }
 
 
+@every_tiled_isa
 @pytest.mark.parametrize("name", TOGETHER)
-def test_one_kernel(name):
-    after, context = lowered([IMAGE], TOGETHER[name])
+def test_one_kernel(isa_name, name):
+    after, context = lowered([IMAGE], TOGETHER[name], isa_name=isa_name)
     found = [step for step in steps(after, context) if step.endswith(("Columns", "Kernel"))]
     assert len([step for step in found if step not in ("ToColumns", "MoveColumns")]) == 1
     first, second = context.plan.layers
@@ -66,19 +67,21 @@ def test_one_kernel(name):
     assert min(first.bytes_packed, second.bytes_packed) > 0
 
 
+@every_tiled_isa
 @pytest.mark.parametrize("name", APART)
-def test_kernels_of_their_own(name):
+def test_kernels_of_their_own(isa_name, name):
     body, plan = APART[name]
-    _, context = lowered([IMAGE], body, plan)
+    _, context = lowered([IMAGE], body, plan, isa_name)
     assert len({layer.kernel for layer in context.plan.layers}) == 2
     assert all(layer.work is not None for layer in context.plan.layers)
 
 
+@every_tiled_isa
 @pytest.mark.parametrize("name", [*TOGETHER, "two readers", "an output too"])
-def test_results(name):
+def test_results(isa_name, name):
     before = module([IMAGE], TOGETHER[name] if name in TOGETHER else APART[name][0])
     arrays = arrays_for(before)
-    context = context_for(WIDEST)
+    context = context_for(isa_name)
     for got, want in zip(run_module(before, context, arrays), outputs(before, arrays), strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
     if name in TOGETHER:

@@ -7,7 +7,7 @@ import pytest
 import tvm
 from tvm import relax
 
-from tests.schedules.cpu.compiled import RUNNABLE, WIDEST, every_isa, isa_of
+from tests.schedules.cpu.compiled import RUNNABLE, TILED, WIDEST, every_isa, isa_of
 from tests.schedules.cpu.pipeline import context_for, run_module
 from tvm_sparse.plan.plan import Plan
 from tvm_sparse.transform.columns import ToColumns
@@ -20,10 +20,11 @@ from .canonicalize.helpers import arrays_for, constant, module, number, outputs,
 OP = relax.op
 NN = relax.op.nn
 IMAGE = (2, 5, 9, 7)
-# The kernels of dense layers: pixels in the lanes, or output channels.
-DENSE = ("DenseColumnsKernel", "DensePixels")
-# The one of poolings that do not stride: by a register tile where lanes move by one permute.
-POOL = ["MaxPoolPanels" if WIDEST == "avx512" else "MaxPoolColumns"]
+# The kernels of dense layers: pixels in the lanes, or output channels. With short vectors images as small as these are
+# worth a fast algorithm, too.
+DENSE = ["DenseColumnsKernel", "DensePixels", *["WinogradKernel"] * (isa_of(WIDEST).lanes < 16)]
+# The one of poolings that do not stride: by a register tile where lanes move between vectors.
+POOL = ["MaxPoolPanels" if WIDEST in TILED else "MaxPoolColumns"]
 
 
 def sparse(*shape: int, zeros: float = 0.9, seed: int = 0) -> np.ndarray:
@@ -186,9 +187,12 @@ TOKENS = (2, 19, 6)
 
 
 def test_tokens_stay_in_columns():
+    width = isa_of(WIDEST).lanes // 2  # outputs that filled vectors would be in the lanes
+
     def body(x):
-        y = NN.layer_norm(OP.matmul(x, constant(random(6, 8))), constant(random(8)), constant(random(8)), axes=[-1])
-        y = OP.matmul(OP.reshape(y, (38, 8)), constant(random(8, 4, seed=1)))
+        y = OP.matmul(x, constant(random(6, width)))
+        y = NN.layer_norm(y, constant(random(width)), constant(random(width)), axes=[-1])
+        y = OP.matmul(OP.reshape(y, (38, width)), constant(random(width, 4, seed=1)))
         return NN.softmax(OP.reshape(y, (2, 19, 4)), axis=-1)
 
     before = module([TOKENS], body)

@@ -33,6 +33,8 @@ _FEW_NONZEROS, _FEW_SHARE = 12, 1.4
 _CACHED_SHARE, _NEAR_SHARE = 1 / 3, 1 / 16
 # Nonzeros of a row below which outputs are stored faster than the prefetchers fetch their lines.
 _FEW_PRODUCTS = 8
+# Bytes of weights that a core's own prefetchers bring in time where vectors are short: each weight is used for longer.
+_NEAR_BYTES = 1 << 20
 # Share of the first-level cache that a K-block of a dense layer fills where it reads panels in place.
 _DENSE_BLOCK_SHARE = 1.0
 # Share of the second-level cache that the outputs of a chunk fill: they stay there from block to block.
@@ -95,7 +97,9 @@ def pack_sparse(
         places.channel_stride, taps, block, layer.groups, chunks, kernel.bundle(isa), kernel.pairs
     )
     packed = fmt.pack(layer.weight.reshape(rows, per_group, -1))
-    cached = depthwise is not None or fits_cache(layer, source, chunks, isa)
+    near = packed["values"].nbytes + packed["offsets"].nbytes <= _NEAR_BYTES
+    kernel = replace(kernel, streamed=sparse_columns.fetches_lines(isa) or not near)
+    fetched = sparse_columns.fetches_lines(isa) and depthwise is None and not fits_cache(layer, source, chunks, isa)
     panel_bytes = 4 * rows * target.vectors * target.lanes
     rows_of_work = np.pad(packed["rows"], (0, sparse_columns.LATER * kernel.bundle(isa)))
     values = {
@@ -103,7 +107,7 @@ def pack_sparse(
         "row_places": rows_of_work * target.vectors * target.lanes,
         "group": packed["group"],
         "group_pointers": packed["group_pointers"],
-        "prefetch": _quad_lines(packed, kernel.parts, places.channel_stride, cached),
+        "prefetch": _quad_lines(packed, kernel.parts, places.channel_stride, fetched),
         "spread": np.repeat(np.arange(QUAD), isa.lanes),
         "fetch_outputs": int(
             panel_bytes * target.panels > _CACHED_SHARE * isa.l2_bytes
@@ -145,7 +149,7 @@ def fits_cache(layer: Convolution, source: Geometry, chunks: int, isa: Isa) -> b
 
 
 def _quad_lines(
-    packed: Mapping[str, np.ndarray], parts: int, channel_stride: int, cached: bool
+    packed: Mapping[str, np.ndarray], parts: int, channel_stride: int, fetched: bool
 ) -> np.ndarray:
     """Cache lines of the next block that each quad of a bundle fetches, ``[blocks]``: a power of two, or none.
 
@@ -157,15 +161,15 @@ def _quad_lines(
         Parts of the tile: each passes all quads and fetches its share.
     channel_stride : int
         Elements between the channels of the input.
-    cached : bool
-        Whether the input lies in the second-level cache, so that nothing need be fetched.
+    fetched : bool
+        Whether anything is fetched: not where the input lies in the second-level cache.
     """
     pointers = packed["group_pointers"][::QUAD]
     quads = np.array([(g[:, 1] * g[:, 3]).sum() for g in np.split(packed["group"], pointers[1:-1])])
     lines = packed["block"][:, 1] * channel_stride / LINE
     need = lines / np.maximum(quads * parts, 1)
     power = 2 ** np.ceil(np.log2(np.maximum(need, 1))).astype(np.int64)
-    return np.zeros(len(lines), np.int64) if cached else np.minimum(power, sparse_columns.MOST_LINES)
+    return np.minimum(power, sparse_columns.MOST_LINES) if fetched else np.zeros(len(lines), np.int64)
 
 
 def pack_dense(

@@ -17,9 +17,9 @@ from .layer_tables import LayerTables
 from .pack_columns import DENSE_PRODUCT_CYCLES, count_chunks, even_block
 from .places import Places
 
-# Channels of a K-block where panels are read in place: the weights of a strip and the pixels' inputs, each read again
-# for the other, stay in the second-level cache.
-_BLOCK_CHANNELS = 384
+# Channels of a K-block where panels are read in place. The weights of a strip and the pixels' inputs, each read again
+# for the other, stay in the second-level cache; with few registers, whose tiles read each more often, in the first.
+_BLOCK_CHANNELS, _BLOCK_CHANNELS_OF_16 = 384, 80
 # Lanes of columns for each pixel that is computed, at least: sums are stored once more here, and transposed.
 _GAIN = 1.06
 
@@ -61,7 +61,9 @@ def pack_pixels(layer: Convolution, source: Geometry, target: Geometry, isa: Isa
     """
     rows, channels = layer.weight.shape[:2]
     places = Places.plan(layer, source, target, source.vectors, isa)
-    ideal = places.channel_limit if places.program is not None else _BLOCK_CHANNELS
+    ideal = _BLOCK_CHANNELS if isa.registers >= 32 else _BLOCK_CHANNELS_OF_16
+    if places.program is not None:
+        ideal = places.channel_limit
     block = even_block(channels, ideal, places.channel_limit)
     size = dense_pixels.pixel_tile(isa)[0]
     slots = -(-int(target.used.sum((1, 2)).max()) // size) * size

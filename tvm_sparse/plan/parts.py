@@ -27,8 +27,8 @@ PAIRED_NONZEROS = 26
 _PAIRED, _PAIRED_PER_DENSITY, _PAIRED_MOST = 1.06, 0.41, 0.5
 # Share of the first-level cache that a K-block of a sparse layer fills, beside weights and sums that stream through it.
 _BLOCK_SHARE = 0.8
-# Most vectors of a part: with 16 registers, and with 32.
-_MOST, _MOST_OF_32 = 5, 8
+# Most vectors of a part: with 16 registers, where a vector holds fewer pixels, and with 32.
+_MOST, _MOST_OF_32 = 14, 8
 # Bytes after which a first-level cache stores lines in the same sets again: those of a page, on all these machines.
 _SET_BYTES = 4096
 

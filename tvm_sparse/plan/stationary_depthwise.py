@@ -11,15 +11,17 @@ from tvm_sparse.layout.ring import Ring, ring_of_panels
 from tvm_sparse.schedules.cpu.depthwise_tile import DepthwiseTile
 from tvm_sparse.schedules.cpu.epilogue import epilogue_array
 from tvm_sparse.schedules.cpu.isa import Isa
-from tvm_sparse.schedules.cpu.window_tile import window_of_tile
+from tvm_sparse.schedules.cpu.lanes import can_merge
+from tvm_sparse.schedules.cpu.window_tile import MANY_REGISTERS, window_of_tile
 
 from .layer import Convolution
 from .stripes import Part
 
 # Taps above which the code of a tile, which unrolls them all, grows too large.
 _MAX_TAPS = 25
-# Registers beside the accumulators: the weights of nine taps and the vector at hand.
-_OTHER_REGISTERS = 10
+# Registers beside the accumulators: the weights of nine taps and the vector at hand, or where there are few the bias,
+# a weight, a vector and where its lanes are.
+_OTHER_REGISTERS, _OTHER_REGISTERS_OF_16 = 10, 4
 
 
 @dataclass(frozen=True)
@@ -49,17 +51,18 @@ class StationaryDepthwise:
         """Plan it; None where the windows or the instruction set do not allow it."""
         window = layer.window
         few_taps = window.kernel[0] * window.kernel[1] <= _MAX_TAPS
-        fits = target.vectors + _OTHER_REGISTERS <= isa.registers and few_taps
-        # Lanes move by a single permute on AVX-512 alone.
-        if window.dilation != (1, 1) or layer.residual or not fits or isa.name != "avx512":
+        if window.dilation != (1, 1) or layer.residual or not few_taps or not can_merge(isa):
             return None
         if layer.weight.shape[0] != layer.groups:
             return None
-        at = window_of_tile(target.tile, window.kernel, window.stride)
+        at = window_of_tile(target.tile, window.kernel, window.stride, isa.registers)
         ring = ring_of_panels(source, target, at, (-window.padding[0], -window.padding[1]), window.stride)
         if ring is None:
             return None
         tile = DepthwiseTile(target.tile, window.kernel, window.stride, ring.places, layer.activation.epilogue)
+        others = _OTHER_REGISTERS if isa.registers >= MANY_REGISTERS else _OTHER_REGISTERS_OF_16
+        if tile.sums(isa) + others > isa.registers:
+            return None
         return StationaryDepthwise(layer, source, target, tile, ring)
 
     @property

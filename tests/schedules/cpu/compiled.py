@@ -20,6 +20,7 @@ from tvm_sparse.build.target import make_target
 from tvm_sparse.plan.layer import PackedLayer
 from tvm_sparse.runtime.host import cpu_features, machine
 from tvm_sparse.schedules.cpu.isa import Isa
+from tvm_sparse.schedules.cpu.lanes import can_merge
 
 # One target per instruction set that kernels know.
 TARGETS = {
@@ -52,7 +53,11 @@ RUNNABLE = [name for name in TARGETS if runs(name)]
 # The widest one, for what does not depend on the width.
 WIDEST = RUNNABLE[0]
 
+# Those that have register tiles over windows, whose lanes move between vectors.
+TILED = [name for name in RUNNABLE if can_merge(isa_of(name))]
+
 every_isa = pytest.mark.parametrize("isa_name", RUNNABLE)
+every_tiled_isa = pytest.mark.parametrize("isa_name", TILED)
 
 
 @functools.cache

@@ -110,6 +110,14 @@ LAYOUTS = {
 ZEROS = ("none", "80 %", "all", "one full row", "every count")
 
 
+def fitting(grid: tuple[int, int], lanes: int) -> tuple[int, int]:
+    """A grid, halved down where that is even, else across, until the lanes suffice: cases name those of 16 lanes."""
+    down, across = grid
+    while down * across > lanes:
+        down, across = (down, across // 2) if down % 2 and across > 1 else (down // 2, across)
+    return down, across
+
+
 def check(
     pack: Pack,
     isa_name: str,
@@ -128,21 +136,21 @@ def check(
     """Pack a layer, run it on random images and compare with the reference.
 
     Unused lanes of the inputs hold NaN and so does the output before: what leaks or is left out shows. `slack` widens
-    the bound of rounding errors. With `image`, the kernel reads plain images of the strides that it gives for channels,
-    height and width.
+    the bound of rounding errors. Grids are made `fitting`. With `image`, the kernel reads plain images of the strides
+    that it gives for channels, height and width.
     """
     isa = isa_of(isa_name)
     rng = np.random.default_rng(1)
     x = inputs_of(rng.standard_normal(case.image).astype("float32"))
     weight, bias = weights(case, zeros), rng.standard_normal(case.outputs).astype("float32")
     height, width = case.window.output_size(*case.image[2:])
-    target = Geometry(case.image[0], height, width, isa.lanes, grid or GRIDS[isa.lanes], tile)
+    grid = fitting(grid or GRIDS[isa.lanes], isa.lanes)
+    target = Geometry(case.image[0], height, width, isa.lanes, grid, tile)
     if case.window == Window((1, 1)):
         source = target
     else:
-        source = Geometry(
-            case.image[0], *case.image[2:], isa.lanes, source_grid or grid or GRIDS[isa.lanes], source_tile
-        )
+        source_grid = fitting(source_grid or grid, isa.lanes)
+        source = Geometry(case.image[0], *case.image[2:], isa.lanes, source_grid, source_tile)
     layer = Convolution(weight, bias, case.window, case.groups, activation, residual=residual)
     if image is None:
         packed = pack(layer, source, target, isa)

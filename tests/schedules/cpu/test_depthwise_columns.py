@@ -8,11 +8,11 @@ from tvm_sparse.schedules.cpu.depthwise_columns import DepthwiseColumns
 from tvm_sparse.schedules.cpu.epilogue import Activation
 from tvm_sparse.schedules.cpu.sparse_columns import SparseColumns
 
-from .compiled import WIDEST, every_isa
+from .compiled import TILED, every_isa, every_tiled_isa, isa_of
 from .convolutions import Case, check
 
-if WIDEST != "avx512":
-    pytest.skip("the kernel needs AVX-512", allow_module_level=True)
+if not TILED:
+    pytest.skip("no instruction set has the kernel", allow_module_level=True)
 
 SAME = Window((3, 3), padding=(1, 1, 1, 1))
 RELU6 = Activation("clip", (0.0, 6.0))
@@ -38,21 +38,24 @@ CASES = {
 }
 
 
+def check_case(isa_name, name, **options):
+    case, tile, grid = CASES[name]
+    return check(pack_depthwise, isa_name, case, "none", tile=tile, grid=grid, source_tile=tile, **options)
+
+
+@every_tiled_isa
 @pytest.mark.parametrize("activation", [Activation(), Activation("clip", (0.0, float("inf"))), RELU6], ids=str)
 @pytest.mark.parametrize("name", CASES)
-def test_against_numpy(name, activation):
-    case, tile, grid = CASES[name]
-    packed = check(
-        pack_depthwise, WIDEST, case, "none", tile=tile, grid=grid, source_tile=tile, activation=activation
-    )  # fmt: skip
+def test_against_numpy(isa_name, name, activation):
+    packed = check_case(isa_name, name, activation=activation)
     assert isinstance(packed.kernel, DepthwiseColumns)
 
 
-def test_own_vectors_of_strides():
-    """Lanes are only moved at the borders of subimages, where the image fills them."""
+@every_tiled_isa
+def test_own_vectors_of_strides(isa_name):
+    """Lanes are only moved at the borders of subimages, where the image fills them, however many lanes there are."""
     for name, moved in (("stride 2", 9), ("stride 2, SAME", 11), ("stride 2, not filled", 29)):
-        case, tile, grid = CASES[name]
-        packed = check(pack_depthwise, WIDEST, case, "none", tile=tile, grid=grid, source_tile=tile)
+        packed = check_case(isa_name, name)
         assert sum(place.lane is not None for place in packed.kernel.places) == moved, name
 
 
@@ -63,10 +66,11 @@ OTHERS = {
 }
 
 
-def test_strides_between_unaligned_subimages_are_left_to_windows():
+@every_tiled_isa
+def test_strides_between_unaligned_subimages_are_left_to_windows(isa_name):
     case = Case((1, 5, 28, 28), 5, Window((3, 3), (2, 2), padding=(1, 1, 1, 1)), 5)
     grids = {"tile": (2, 7), "grid": (7, 2), "source_tile": (7, 1), "source_grid": (4, 4)}
-    packed = check(pack_depthwise, WIDEST, case, "none", **grids)
+    packed = check(pack_depthwise, isa_name, case, "none", **grids)
     assert isinstance(packed.kernel, SparseColumns)
 
 
@@ -77,14 +81,23 @@ def test_others_are_sparse_layers(isa_name, name):
     assert isinstance(packed.kernel, SparseColumns)
 
 
-def test_lanes_from_several_vectors_are_left_to_windows():
+@every_tiled_isa
+def test_lanes_from_several_vectors_are_left_to_windows(isa_name):
     # Rows of 13 pixels on two subimages of 7: the ring's lanes lie in different columns.
     case = Case((1, 3, 13, 13), 3, SAME, 3)
-    packed = check(pack_depthwise, WIDEST, case, "none", tile=(2, 2), grid=(4, 4), source_tile=(2, 2))
+    packed = check(pack_depthwise, isa_name, case, "none", tile=(2, 2), grid=(4, 4), source_tile=(2, 2))
     assert isinstance(packed.kernel, SparseColumns | DepthwiseColumns)
 
 
-def test_residual_is_left_to_the_sparse_kernel():
-    case, tile, grid = CASES["filled"]
-    packed = check(pack_depthwise, WIDEST, case, "none", tile=tile, grid=grid, source_tile=tile, residual=True)
+@every_tiled_isa
+def test_sums_beyond_the_registers_are_left_to_the_sparse_kernel(isa_name):
+    """Windows of five rows and columns begin all 16 outputs of a panel before they finish one."""
+    case = CASES["5x5"][0]
+    packed = check(pack_depthwise, isa_name, case, "none", tile=(4, 4), grid=(4, 4), source_tile=(4, 4))
+    assert isinstance(packed.kernel, DepthwiseColumns if isa_of(isa_name).registers >= 32 else SparseColumns)
+
+
+@every_tiled_isa
+def test_residual_is_left_to_the_sparse_kernel(isa_name):
+    packed = check_case(isa_name, "filled", residual=True)
     assert isinstance(packed.kernel, SparseColumns)

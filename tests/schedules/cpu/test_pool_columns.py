@@ -8,7 +8,7 @@ from tvm_sparse.layout.halo import Window
 from tvm_sparse.plan.pack_pool import pack_max_pool
 from tvm_sparse.schedules.cpu.pool_columns import MaxPoolPanels
 
-from .compiled import RUNNABLE, call_layer, every_isa, isa_of
+from .compiled import call_layer, every_isa, every_tiled_isa, isa_of
 from .convolutions import GRIDS
 from .reference import windows
 
@@ -45,20 +45,20 @@ def test_against_numpy(isa_name, name, values):
     np.testing.assert_array_equal(target.unpack(out), want)
 
 
-@pytest.mark.skipif("avx512" not in RUNNABLE, reason="the register tile needs AVX-512")
+@every_tiled_isa
 @pytest.mark.parametrize("window", [
     Window((3, 3), (2, 2), padding=(1, 1, 1, 1)), Window((3, 3), (2, 2), padding=(0, 0, 1, 1)), Window((2, 2), (2, 2)),
     Window((5, 5), padding=(2, 2, 2, 2)),
 ], ids=str)  # fmt: skip
-def test_register_tile(window):
-    isa = isa_of("avx512")
+def test_register_tile(isa_name, window):
+    isa = isa_of(isa_name)
     x = -1 - np.random.default_rng(0).random((2, 5, 32, 32), "float32")
     size = window.output_size(32, 32)
-    target = Geometry(2, *size, 16, (4, 4), (2, 2))
-    source = Geometry(2, 32, 32, 16, (4, 4), (2, 2) if size == (32, 32) else (4, 2))
+    target = Geometry(2, *size, isa.lanes, GRIDS[isa.lanes], (2, 2))
+    source = Geometry(2, 32, 32, isa.lanes, GRIDS[isa.lanes], (2, 2) if size == (32, 32) else (4, 2))
     packed = pack_max_pool(window, source, target, 5, isa)
     assert isinstance(packed.kernel, MaxPoolPanels)
-    out = call_layer(packed, "avx512", [source.pack(x, fill=np.nan)], target.shape(5))
+    out = call_layer(packed, isa_name, [source.pack(x, fill=np.nan)], target.shape(5))
     np.testing.assert_array_equal(target.unpack(out), windows(x, window, -np.inf).max((2, 3)).astype("float32"))
 
 

@@ -12,17 +12,17 @@ from tvm_sparse.plan.pack_separable import pack_separable
 from tvm_sparse.plan.work import count_work
 from tvm_sparse.schedules.cpu.epilogue import Activation
 
-from .compiled import RUNNABLE, WIDEST, call_layer, isa_of
-from .convolutions import IDENTITY, Case, weights
+from .compiled import TILED, call_layer, every_tiled_isa, isa_of
+from .convolutions import GRIDS, IDENTITY, Case, weights
 from .reference import EPS, activate, assert_within, convolution_bound, convolve
 
-if WIDEST != "avx512":
-    pytest.skip("the depth-wise tile needs AVX-512", allow_module_level=True)
+if not TILED:
+    pytest.skip("no instruction set has the depth-wise tile", allow_module_level=True)
 
 SAME = Window((3, 3), padding=(1, 1, 1, 1))
 POINT = Window((1, 1))
 RELU6 = Activation("clip", (0.0, 6.0))
-# Image [batch, channels, height, width], window, outputs, tile.
+# Image [batch, channels, height, width] with 16 lanes, window, outputs, tile.
 CASES = {
     "one panel": ((1, 5, 8, 8), SAME, 7, (2, 2)),
     "several panels": ((1, 6, 32, 24), SAME, 4, (4, 3)),
@@ -37,11 +37,11 @@ CASES = {
 }
 
 
-def layers(name, zeros, first=RELU6, second=IDENTITY, residual=False):
-    """Both layers of a case, and the geometry of the input and the output."""
-    image, window, outputs, tile = CASES[name]
+def layers(lanes, name, zeros, first=RELU6, second=IDENTITY, residual=False):
+    """Both layers of a case, and the geometry of the input and the output: of as many panels with fewer lanes."""
+    (batch, channels, height, width), window, outputs, tile = CASES[name]
+    image = (batch, channels, height * lanes // 16, width)
     rng = np.random.default_rng(2)
-    channels = image[1]
     depthwise = Convolution(
         weights(Case(image, channels, window, channels), "none"), rng.standard_normal(channels).astype("float32"),
         window, channels, first,
@@ -52,17 +52,18 @@ def layers(name, zeros, first=RELU6, second=IDENTITY, residual=False):
     )  # fmt: skip
     size = window.output_size(*image[2:])
     source_tile = tuple(t * s for t, s in zip(tile, window.stride, strict=True))
-    source = Geometry(image[0], *image[2:], 16, (4, 4), source_tile)
-    return depthwise, pointwise, source, Geometry(image[0], *size, 16, (4, 4), tile)
+    source = Geometry(batch, *image[2:], lanes, GRIDS[lanes], source_tile)
+    return depthwise, pointwise, source, Geometry(batch, *size, lanes, GRIDS[lanes], tile)
 
 
-def check(name, format_, zeros="80 %", **options):
+def check(isa_name, name, format_, zeros="80 %", **options):
     """Pack and run both layers on random images; unused lanes hold NaN."""
-    depthwise, pointwise, source, target = layers(name, zeros, **options)
-    packed = pack_separable(depthwise, pointwise, format_, source, target, replace(isa_of("avx512"), tasks=1))
+    isa = replace(isa_of(isa_name), tasks=1)
+    depthwise, pointwise, source, target = layers(isa.lanes, name, zeros, **options)
+    packed = pack_separable(depthwise, pointwise, format_, source, target, isa)
     assert packed is not None
     rng = np.random.default_rng(3)
-    x = rng.standard_normal(CASES[name][0]).astype("float32")
+    x = rng.standard_normal((source.batch, depthwise.groups, source.height, source.width)).astype("float32")
     between = convolve(x, depthwise.weight, depthwise.window, depthwise.groups) + depthwise.bias[:, None, None]
     error = convolution_bound(x, depthwise.weight, depthwise.window, depthwise.groups)
     between = activate(depthwise.activation.kind, between, depthwise.activation.parameters)
@@ -74,33 +75,37 @@ def check(name, format_, zeros="80 %", **options):
         inputs.append(target.pack(other, fill=np.nan))
         want = want + other
     want = activate(pointwise.activation.kind, want, pointwise.activation.parameters)
-    out = call_layer(packed, "avx512", inputs, target.shape(len(pointwise.weight)))
+    out = call_layer(packed, isa_name, inputs, target.shape(len(pointwise.weight)))
     assert_within(target.unpack(out), want, bound + 8 * EPS * abs(want))
     return packed
 
 
+@every_tiled_isa
 @pytest.mark.parametrize("format_", ["unstructured", "dense"])
 @pytest.mark.parametrize("name", CASES)
-def test_against_numpy(name, format_):
-    check(name, format_)
+def test_against_numpy(isa_name, name, format_):
+    check(isa_name, name, format_)
 
 
+@every_tiled_isa
 @pytest.mark.parametrize("format_", ["unstructured", "dense"])
 @pytest.mark.parametrize("zeros", ["none", "all", "one full row", "every count"])
-def test_patterns_of_zeros(zeros, format_):
-    check("several panels", format_, zeros)
+def test_patterns_of_zeros(isa_name, zeros, format_):
+    check(isa_name, "several panels", format_, zeros)
 
 
+@every_tiled_isa
 @pytest.mark.parametrize("format_", ["unstructured", "dense"])
-def test_residual_and_activations(format_):
+def test_residual_and_activations(isa_name, format_):
     for first, second in ((Activation(), RELU6), (Activation("hard_swish"), Activation("silu"))):
-        packed = check("several K-blocks", format_, first=first, second=second, residual=True)
+        packed = check(isa_name, "several K-blocks", format_, first=first, second=second, residual=True)
         assert packed.kernel.shared_argument == 1
 
 
-def test_what_is_left_to_kernels_of_their_own():
-    isa = replace(isa_of("avx512"), tasks=1)
-    depthwise, pointwise, source, target = layers("several panels", "80 %")
+@every_tiled_isa
+def test_what_is_left_to_kernels_of_their_own(isa_name):
+    isa = replace(isa_of(isa_name), tasks=1)
+    depthwise, pointwise, source, target = layers(isa.lanes, "several panels", "80 %")
 
     def fits(first=depthwise, format_="unstructured", isa=isa):
         return pack_separable(first, pointwise, format_, source, target, isa) is not None
@@ -108,20 +113,22 @@ def test_what_is_left_to_kernels_of_their_own():
     assert fits()
     assert not fits(format_="block 4x1")
     assert not fits(replace(depthwise, window=replace(SAME, dilation=(2, 2), padding=(2, 2, 2, 2))))
-    if "avx2" in RUNNABLE:
-        assert not fits(isa=replace(isa_of("avx2"), lanes=16))
+    assert not fits(isa=replace(isa_of("generic"), lanes=isa.lanes, tasks=1))
     # Cores that share a panel would each compute its depth-wise convolution.
-    depthwise, pointwise, source, target = layers("one panel", "none")
-    many = replace(pointwise, weight=np.ones((512, 5, 1, 1), "float32"), bias=np.zeros(512, "float32"))
+    depthwise, pointwise, source, target = layers(isa.lanes, "one panel", "none")
+    outputs = 32 * isa.lanes
+    many = replace(pointwise, weight=np.ones((outputs, 5, 1, 1), "float32"), bias=np.zeros(outputs, "float32"))
     assert pack_separable(depthwise, many, "unstructured", source, target, isa) is not None
     assert pack_separable(depthwise, many, "unstructured", source, target, replace(isa, tasks=2)) is None
 
 
-def test_work_of_both_layers():
-    depthwise, pointwise, source, target = layers("several panels", "80 %")
-    isa = isa_of("avx512")
+@every_tiled_isa
+def test_work_of_both_layers(isa_name):
+    isa = isa_of(isa_name)
+    depthwise, pointwise, source, target = layers(isa.lanes, "several panels", "80 %")
     packed = pack_separable(depthwise, pointwise, "unstructured", source, target, isa)
     both = count_work(pointwise, packed, isa, source, target, depthwise=depthwise)
     nonzeros = sum(int(np.count_nonzero(layer.weight)) for layer in (depthwise, pointwise))
-    assert both.macs == nonzeros * 32 * 24
-    assert both.lane_macs >= both.macs and both.read > 4 * source.batch * 6 * 32 * 24
+    pixels = 2 * isa.lanes * 24
+    assert both.macs == nonzeros * pixels
+    assert both.lane_macs >= both.macs and both.read > 4 * source.batch * 6 * pixels

@@ -114,10 +114,12 @@ def test_outputs_of_few_products_are_fetched(monkeypatch, zeros, fetched):
     assert TableValues(FIELDS, packed.arrays[-1]).scalar("fetch_outputs") == fetched
 
 
-def test_wide_panel_is_read_in_parts():
-    packed = check(pack_sparse, WIDEST, with_image(POINTWISE["1x1"], 1, 40, 29, 31), tile=(7, 2))
+@every_isa
+def test_wide_panel_is_read_in_parts(isa_name):
+    packed = check(pack_sparse, isa_name, with_image(POINTWISE["1x1"], 1, 40, 29, 31), tile=(7, 2))
     assert packed.kernel.tile == (14, 1)
-    assert packed.kernel.part_sizes == [7, 7] and replace(packed.kernel, parts=3).part_sizes == [5, 5, 4]
+    sizes = [7, 7] if isa_of(isa_name).registers >= 32 else [14]
+    assert packed.kernel.part_sizes == sizes and replace(packed.kernel, parts=3).part_sizes == [5, 5, 4]
 
 
 @every_isa
@@ -136,7 +138,10 @@ def test_rows_of_panels_share_windows(monkeypatch, isa_name, share, name):
 
 @every_isa
 def test_lines_of_the_next_block_are_fetched_with_every_quad(monkeypatch, isa_name):
-    """Where the input lies beyond the cache: the least power of two that fetches the block, at most eight."""
+    """Where the input lies beyond the cache: the least power of two that fetches the block, at most eight.
+
+    None by short vectors.
+    """
     monkeypatch.setattr(pack_columns, "fits_cache", lambda *_: False)
     for name in ("several K-blocks", "many outputs"):
         packed = check(pack_sparse, isa_name, POINTWISE[name], "none", activation=RELU6)
@@ -148,6 +153,9 @@ def test_lines_of_the_next_block_are_fetched_with_every_quad(monkeypatch, isa_na
             mine = groups[pointers[4 * index] : pointers[4 * index + 4]]
             quads = int((mine[:, 1] * mine[:, 3]).sum()) * packed.kernel.parts
             wanted = table.array("block", 4 * blocks)[4 * index + 1] * table.scalar("input_channel") / 16
+            if isa_of(isa_name).lanes < 16:
+                assert lines == 0
+                continue
             assert lines in (1, 2, 4, 8) and (lines * quads >= wanted or lines == 8)
             assert lines == 1 or lines * quads < 2 * wanted
     monkeypatch.setattr(pack_columns, "fits_cache", lambda *_: True)
