@@ -9,7 +9,7 @@ import pytest
 import tvm
 from tvm import relax
 
-from tests.schedules.cpu.compiled import WIDEST
+from tests.schedules.cpu.compiled import WIDEST, isa_of
 from tests.schedules.cpu.pipeline import context_for, run_module
 from tests.transform.canonicalize.helpers import constant, module, outputs, random
 from tvm_sparse.transform.context import CompileContext
@@ -75,7 +75,8 @@ NETWORKS = {
     "blocks": blocks,
     "fast algorithms": fast_algorithms,
 }
-SHAPES = [(1, 6, 64, 64), (1, 6, 150, 150)]
+# With 8 lanes, the last layers of square images of 150 would have a single row of panels.
+SHAPES = [(1, 6, 64, 64), (1, 6, 150, 154 if isa_of(WIDEST).lanes == 8 else 150)]
 
 
 def small_caches(isa: str) -> CompileContext:
