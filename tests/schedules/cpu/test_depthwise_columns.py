@@ -6,7 +6,9 @@ from tvm_sparse.layout.halo import Window
 from tvm_sparse.plan.pack_depthwise import pack_depthwise
 from tvm_sparse.schedules.cpu.depthwise_columns import DepthwiseColumns
 from tvm_sparse.schedules.cpu.epilogue import Activation
+from tvm_sparse.schedules.cpu.isa import AVX2, AVX512
 from tvm_sparse.schedules.cpu.sparse_columns import SparseColumns
+from tvm_sparse.schedules.cpu.window_tile import WindowTile, window_of_tile
 
 from .compiled import TILED, every_isa, every_tiled_isa, isa_of
 from .convolutions import Case, check
@@ -57,6 +59,18 @@ def test_own_vectors_of_strides(isa_name):
     for name, moved in (("stride 2", 9), ("stride 2, SAME", 11), ("stride 2, not filled", 29)):
         packed = check_case(isa_name, name)
         assert sum(place.lane is not None for place in packed.kernel.places) == moved, name
+
+
+@pytest.mark.parametrize(("tile", "kernel", "stride", "by_rows", "sums"), [
+    ((2, 7), (3, 3), (1, 1), False, 6), ((7, 2), (3, 3), (1, 1), True, 6), ((2, 7), (5, 5), (1, 1), False, 10),
+    ((2, 7), (3, 3), (2, 2), False, 4), ((1, 7), (3, 3), (1, 1), False, 3),
+])  # fmt: skip
+def test_few_registers_hold_few_sums(tile, kernel, stride, by_rows, sums):
+    """The window is read along the axis that begins fewest outputs before it finishes others."""
+    order = window_of_tile(tile, kernel, stride, AVX2.registers)
+    assert sorted(order, key=lambda place: place if by_rows else place[::-1]) == list(order)
+    assert WindowTile(tile, kernel, stride, ()).sums(AVX2) == sums
+    assert WindowTile(tile, kernel, stride, ()).sums(AVX512) == tile[0] * tile[1]
 
 
 OTHERS = {

@@ -164,6 +164,15 @@ def test_lines_of_the_next_block_are_fetched_with_every_quad(monkeypatch, isa_na
 
 
 @every_isa
+@pytest.mark.parametrize("near", [0, 1 << 20])
+def test_weights_are_fetched_where_vectors_are_long_or_weights_many(monkeypatch, isa_name, near):
+    monkeypatch.setattr(pack_columns, "_NEAR_BYTES", near)
+    kernel = check(pack_sparse, isa_name, POINTWISE["several K-blocks"]).kernel
+    assert kernel.streamed == (isa_of(isa_name).lanes == 16 or not near)
+    assert kernel.symbol(isa_of(isa_name)).count("_cached") == (not kernel.streamed)
+
+
+@every_isa
 @pytest.mark.parametrize("parts", [1, 2, 3, 5])
 def test_any_parts(monkeypatch, isa_name, parts):
     monkeypatch.setattr(pack_columns, "choose_parts", lambda *_: parts)
