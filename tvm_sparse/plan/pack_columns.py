@@ -33,7 +33,7 @@ _FEW_NONZEROS, _FEW_SHARE = 12, 1.4
 _CACHED_SHARE, _NEAR_SHARE = 1 / 3, 1 / 16
 # Nonzeros of a row below which outputs are stored faster than the prefetchers fetch their lines.
 _FEW_PRODUCTS = 8
-# Bytes of a layer's weights up to which, where vectors are short, fetching them ahead costs more than it saves: 1 to 4 %
+# Bytes of a layer's weights up to which, where vectors are short, fetching them costs more than it saves: 1 to 4 %
 # of ResNets and MobileNets, for a core's own prefetchers follow them. Those of large linear layers come late without.
 _NEAR_BYTES = 1 << 20
 # Share of the first-level cache that a K-block of a dense layer fills where it reads panels in place.
