@@ -13,7 +13,7 @@ from tvm.script.ir_builder import tirx as T
 from .epilogue import emit_activation
 from .ir import Flat, TableReader, broadcast, registers
 from .isa import Isa
-from .window_tile import MANY_REGISTERS, PanelWindow, Store, WindowTile
+from .window_tile import PanelWindow, Store, WindowTile
 
 
 @dataclass(frozen=True)
@@ -61,21 +61,12 @@ class DepthwiseTile(WindowTile):
             accumulator.set(start)
         first = T.bind(channel * taps)
         channels = table.scalar("channels")
-
-        def finish(s: int) -> None:
-            store(s, emit_activation(self.activation, accumulators[s].value, numbers, channels, channel, lanes))
-
-        at_once = isa.registers < MANY_REGISTERS
-        missing = [taps] * self.vectors
         weights: dict[int, object] = {}
         held = self.sums(isa) + self.kernel[1] * min(self.tile[0], self.kernel[0])
-        for vector, uses in self.read(isa, table, x, window, channel, 0.0, held):
+        for vector, uses, finished in self.read(isa, table, x, window, channel, 0.0, held):
             for s, tap in uses:
                 if tap not in weights:
                     weights[tap] = T.bind(broadcast(values[first + tap], lanes))
                 accumulators[s].set(accumulators[s].value + weights[tap] * vector)
-                missing[s] -= 1
-                if at_once and not missing[s]:
-                    finish(s)
-        for s in range(0 if at_once else self.vectors):
-            finish(s)
+            for s in finished:
+                store(s, emit_activation(self.activation, accumulators[s].value, numbers, channels, channel, lanes))

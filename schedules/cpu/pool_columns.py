@@ -13,7 +13,7 @@ from tvm.tirx import PrimFunc
 from .driver import DRIVER_FIELDS, HALO_FIELDS, Block, emit_tasks
 from .ir import Flat, TableReader, build_function, constant, registers
 from .isa import Isa
-from .window_tile import MANY_REGISTERS, PANEL_FIELDS, PanelWindow, Store, WindowTile
+from .window_tile import PANEL_FIELDS, PanelWindow, Store, WindowTile
 
 FIELDS = (*DRIVER_FIELDS, *HALO_FIELDS, "taps", "tap_count")
 
@@ -85,15 +85,10 @@ class MaxPoolPanels(WindowTile):
             accumulators = registers(self.vectors, isa.lanes)
             for accumulator in accumulators:
                 accumulator.set(constant(LOWEST, isa.lanes))
-            at_once = isa.registers < MANY_REGISTERS
-            missing = [self.kernel[0] * self.kernel[1]] * self.vectors
-            for vector, uses in self.read(isa, table, source, window, number, LOWEST, self.sums(isa)):
+            for vector, uses, finished in self.read(isa, table, source, window, number, LOWEST, self.sums(isa)):
                 for s, _ in uses:
                     accumulators[s].set(T.max(accumulators[s].value, vector))
-                    missing[s] -= 1
-                    if at_once and not missing[s]:
-                        store(s, accumulators[s].value)
-            for s, accumulator in enumerate(accumulators[: 0 if at_once else None]):
-                store(s, accumulator.value)
+                for s in finished:
+                    store(s, accumulators[s].value)
 
         self.emit_panels(isa, table, output, channel)

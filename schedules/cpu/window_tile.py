@@ -164,8 +164,11 @@ class WindowTile:
 
     def read(
         self, isa: Isa, table: TableReader, x: Flat, window: PanelWindow, channel, fill: float, registers: int
-    ) -> Iterator[tuple[object, list[tuple[int, int]]]]:
-        """Emit the reads of a channel's window: each vector, with the outputs and taps ``(vector, tap)`` that use it.
+    ) -> Iterator[tuple[object, list[tuple[int, int]], list[int]]]:
+        """Emit the reads of a channel's window.
+
+        Yields each vector, the outputs and taps ``(vector, tap)`` that use it, and the outputs to be stored then: with
+        few registers those that it finishes, otherwise all, after the last one.
 
         Parameters
         ----------
@@ -191,6 +194,7 @@ class WindowTile:
         sources = len({(place.base, place.vector) for place in self.places})
         keeps = registers + sources + len(window.moves) + 1 <= isa.registers
         known: dict[tuple[int, int], object] = {}
+        missing = [self.kernel[0] * self.kernel[1]] * self.vectors
         order = window_of_tile(self.tile, self.kernel, self.stride, isa.registers)
         for (gy, gx), place in zip(order, self.places, strict=True):
             source = (place.base, place.vector)
@@ -199,7 +203,14 @@ class WindowTile:
             vector = known[source]
             if place.lane is not None:
                 vector = T.bind(merge_lanes(isa, outside, window.moves[place.lane], vector))
-            yield vector, _uses(self.tile, self.kernel, self.stride, gy, gx)
+            uses = _uses(self.tile, self.kernel, self.stride, gy, gx)
+            for s, _ in uses:
+                missing[s] -= 1
+            if isa.registers < MANY_REGISTERS:
+                finished = [s for s, _ in uses if not missing[s]]
+            else:
+                finished = [] if any(missing) else list(range(self.vectors))
+            yield vector, uses, finished
 
     def emit_panels(
         self, isa: Isa, table: TableReader, output: Flat, channel: Callable[[PanelWindow, object, Store], None]
