@@ -37,8 +37,8 @@ FIELDS = (
 )  # fmt: skip
 
 
-def fetches_lines(isa: Isa) -> bool:
-    """Whether quads fetch lines of the next block: where vectors are short, that takes longer than waiting for them."""
+def has_long_vectors(isa: Isa) -> bool:
+    """Whether a vector fills a cache line: with shorter ones, fetching with every quad takes longer than waiting."""
     return isa.lanes >= LINE
 
 
@@ -115,7 +115,7 @@ class SparseColumns(ColumnLayer):
                 with T.serial(0, count) as part:
                     shift = T.bind((part * vectors + begin) * isa.lanes)
                     fetch = None
-                    if fetches_lines(isa) and not self.halo:
+                    if has_long_vectors(isa) and not self.halo:
                         fetch = _Fetch.of_part(table, block, before + part, len(parts), size)
                     place = replace(
                         block, base=T.bind(block.base + shift), output=T.bind(block.output + shift)

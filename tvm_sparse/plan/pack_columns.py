@@ -99,8 +99,9 @@ def pack_sparse(
     )
     packed = fmt.pack(layer.weight.reshape(rows, per_group, -1))
     near = packed["values"].nbytes + packed["offsets"].nbytes <= _NEAR_BYTES
-    kernel = replace(kernel, streamed=sparse_columns.fetches_lines(isa) or not near)
-    fetched = sparse_columns.fetches_lines(isa) and depthwise is None and not fits_cache(layer, source, chunks, isa)
+    long_vectors = sparse_columns.has_long_vectors(isa)
+    kernel = replace(kernel, streamed=long_vectors or not near)
+    fetched = long_vectors and depthwise is None and not fits_cache(layer, source, chunks, isa)
     panel_bytes = 4 * rows * target.vectors * target.lanes
     rows_of_work = np.pad(packed["rows"], (0, sparse_columns.LATER * kernel.bundle(isa)))
     values = {

@@ -66,8 +66,6 @@ def test_any_two_grids(isa_name, grids, name):
 
 @pytest.mark.parametrize("grid", [(1, 16), (16, 1), (2, 8), (3, 5)], ids=str)
 def test_more_grids(grid):
-    if WIDEST != "avx512":
-        pytest.skip("grids of 16 lanes")
     check(pack_sparse, WIDEST, CASES["3x3"], grid=grid)
     check(pack_sparse, WIDEST, CASES["stride 2, odd, asymmetric"], source_grid=grid, grid=(5, 3))
 
