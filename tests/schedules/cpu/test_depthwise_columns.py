@@ -97,7 +97,7 @@ def test_others_are_sparse_layers(isa_name, name):
 
 @every_tiled_isa
 def test_images_that_do_not_fill_their_subimages(isa_name):
-    # 13 rows and columns on subimages of four or eight: the last one's are short, and its ring lies outside of the image.
+    # 13 pixels on subimages of four or eight: the last one is short, and its ring lies outside of the image.
     case = Case((1, 3, 13, 13), 3, SAME, 3)
     packed = check(pack_depthwise, isa_name, case, "none", tile=(2, 2), grid=(4, 4), source_tile=(2, 2))
     assert isinstance(packed.kernel, DepthwiseColumns)
