@@ -27,9 +27,10 @@ _CALL_CYCLES = 3000
 _CACHE_BYTES = 16
 # Cycles an element takes to its place in the batch's tensor, and those out of columns before and into them after.
 _COPY_CYCLES, _COLUMNS_CYCLES = 1.0, 2.0
-# Bytes of a core's share of the last-level cache, and how much longer what does not fit there takes to read and write.
-_SHARED_CACHE = 16 << 20
-_MEMORY_LOSS = 2.0
+# A core's share of the last-level cache, in second-level caches, and how much longer what does not fit there takes to
+# read and write: 67 and 22 GB/s on a Zen 3 server whose cache others use too.
+_SHARED_CACHES = 8
+_MEMORY_LOSS = 3.0
 # What a layer loses for each further thread that works on the same item: lines that another core wrote, panels that the
 # threads cannot share evenly. Two threads take 7 to 12 % longer for items one by one than for two at a time.
 _SHARED_ITEM = 0.08
@@ -96,7 +97,7 @@ class GroupCosts:
 
     def _reading(self, size: float, threads: int) -> float:
         """Cycles for a byte of an operator's tensors beside what arithmetic hides, where they have so many bytes."""
-        from_memory = float(np.clip(size / _SHARED_CACHE - 0.5, 0, 1))
+        from_memory = float(np.clip(size / (_SHARED_CACHES * self.isa.l2_bytes) - 0.5, 0, 1))
         return self._missing(size / threads) * (1 + (_MEMORY_LOSS - 1) * from_memory) / MEMORY_BYTES
 
     def _missing(self, size: float) -> float:
