@@ -34,6 +34,8 @@ class ColumnLayer(ABC):
         Depth-wise convolution before a 1x1: each task fills the buffer with what it makes of a panel.
     image : bool
         Whether the windows are filled from plain images, of any alignment.
+    streamed : bool
+        Whether weights come from memory, and are fetched ahead.
     """
 
     tile: tuple[int, int]
@@ -42,6 +44,7 @@ class ColumnLayer(ABC):
     residual: bool = False
     depthwise: DepthwiseTile | None = field(default=None, kw_only=True)
     image: bool = field(default=False, kw_only=True)
+    streamed: bool = field(default=True, kw_only=True)
 
     @property
     @abstractmethod
@@ -74,7 +77,7 @@ class ColumnLayer(ABC):
     @property
     def tile_name(self) -> str:
         """The tile in the symbol."""
-        return f"{self.tile[0]}x{self.tile[1]}"
+        return f"{self.tile[0]}x{self.tile[1]}" + ("" if self.streamed else "_cached")
 
     def build(self, isa: Isa) -> PrimFunc:
         """Build the kernel: ``(x[, residual][, weights, numbers], values, offsets, numbers, table, y)``.

@@ -72,7 +72,8 @@ class DenseColumnsKernel(ColumnLayer):
                 shift = origin + r * lanes if column == 0 else origin + (pitch * column + r * lanes)
                 vectors.append(block.source.load_vector(shift))
             at = T.bind(first + as_long(k * size))
-            prefetch(values, at + DENSE_AHEAD)
+            if self.streamed:
+                prefetch(values, at + DENSE_AHEAD)
             return vectors, [values[at + i] for i in range(size)]
 
         accumulators = multiply_tile(starts, width, lanes, depth, step)

@@ -59,14 +59,11 @@ class SparseColumns(ColumnLayer):
         Whether pairs of rows may share columns.
     parts : int
         Parts of about one size that the tile is computed in, one after the other for each K-block.
-    streamed : bool
-        Whether weights come from memory, and are fetched ahead.
     """
 
     in_place: bool = False
     pairs: bool = False
     parts: int = 1
-    streamed: bool = True
 
     @property
     def family(self) -> str:
@@ -77,7 +74,7 @@ class SparseColumns(ColumnLayer):
     def tile_name(self) -> str:
         """The tile in the symbol."""
         parts = f"_in_{self.parts}" if self.parts > 1 else ""
-        return super().tile_name + parts + ("" if self.streamed else "_cached")
+        return super().tile_name + parts
 
     @property
     def part_sizes(self) -> list[int]:

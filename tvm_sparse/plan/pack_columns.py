@@ -34,7 +34,8 @@ _CACHED_SHARE, _NEAR_SHARE = 1 / 3, 1 / 16
 # Nonzeros of a row below which outputs are stored faster than the prefetchers fetch their lines.
 _FEW_PRODUCTS = 8
 # Bytes of a layer's weights up to which, where vectors are short, fetching them costs more than it saves: 1 to 4 %
-# of ResNets and MobileNets, for a core's own prefetchers follow them. Those of large linear layers come late without.
+# of ResNets and MobileNets, 4 to 6 % of dense first layers, for a core's own prefetchers follow them. Those of large
+# linear layers come late without.
 _NEAR_BYTES = 1 << 20
 # Share of the first-level cache that a K-block of a dense layer fills where it reads panels in place.
 _DENSE_BLOCK_SHARE = 1.0
@@ -98,10 +99,8 @@ def pack_sparse(
         places.channel_stride, taps, block, layer.groups, chunks, kernel.bundle(isa), kernel.pairs
     )
     packed = fmt.pack(layer.weight.reshape(rows, per_group, -1))
-    near = packed["values"].nbytes + packed["offsets"].nbytes <= _NEAR_BYTES
-    long_vectors = sparse_columns.has_long_vectors(isa)
-    kernel = replace(kernel, streamed=long_vectors or not near)
-    fetched = long_vectors and depthwise is None and not fits_cache(layer, source, chunks, isa)
+    kernel = replace(kernel, streamed=_are_streamed(packed, isa))
+    fetched = sparse_columns.has_long_vectors(isa) and depthwise is None and not fits_cache(layer, source, chunks, isa)
     panel_bytes = 4 * rows * target.vectors * target.lanes
     rows_of_work = np.pad(packed["rows"], (0, sparse_columns.LATER * kernel.bundle(isa)))
     values = {
@@ -150,6 +149,11 @@ def fits_cache(layer: Convolution, source: Geometry, chunks: int, isa: Isa) -> b
     return fits and (chunks == 1 or isa.tasks == 1)
 
 
+def _are_streamed(packed: Mapping[str, np.ndarray], isa: Isa) -> bool:
+    """Whether packed weights are fetched ahead."""
+    return sparse_columns.has_long_vectors(isa) or packed["values"].nbytes + packed["offsets"].nbytes > _NEAR_BYTES
+
+
 def _quad_lines(
     packed: Mapping[str, np.ndarray], parts: int, channel_stride: int, fetched: bool
 ) -> np.ndarray:
@@ -194,7 +198,7 @@ def pack_dense(
     packed = fmt.pack(layer.weight.reshape(rows, per_group, -1))
     kernel = dense_columns.DenseColumnsKernel(
         places.tile, places.halo, layer.activation.epilogue, layer.residual,
-        depthwise=depthwise and depthwise.tile, image=image is not None,
+        depthwise=depthwise and depthwise.tile, image=image is not None, streamed=_are_streamed(packed, isa),
     )  # fmt: skip
     values = {name: packed[name] for name in ("strip", "strip_pointers", "depth")}
     fields = (*dense_columns.FIELDS, *kernel.window_fields)
