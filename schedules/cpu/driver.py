@@ -20,7 +20,7 @@ from tvm_sparse.layout.halo_operations import KINDS
 
 from .ir import Flat, TableReader, as_long, constant
 from .isa import Isa
-from .lanes import merge_lanes
+from .lanes import load_quarters, merge_lanes, take_lanes
 
 # Fields of every column kernel's table, before those of its own.
 DRIVER_FIELDS = (
@@ -206,6 +206,10 @@ def _emit_window(
     def more(entries, indices, read, write) -> None:
         merge(entries, indices, read, write, window.load_vector(write + entries[0]))
 
+    def quarters(entries, indices, read, write) -> None:
+        value = load_quarters(source, [read + start for start in entries[1:-1]], lanes)
+        window.store_vector(write + entries[0], take_lanes(outside, indices[len(entries) - 1], value, lanes))
+
     operations("copy", copy)
     for length, down in ((tile[0], True), (tile[1], False)):
         if length > 1:
@@ -214,6 +218,7 @@ def _emit_window(
     operations("one", merge)
     operations("two", merge)
     operations("more", more)
+    operations("quarters", quarters)
 
 
 # Entries that are lane indices.
@@ -224,4 +229,5 @@ _INDICES = {
     "one": (2,),
     "two": (2, 4),
     "more": (2,),
+    "quarters": (5,),
 }

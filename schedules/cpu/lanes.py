@@ -45,6 +45,18 @@ def merge_lanes(isa: Isa, kept, index, source):
     return T.Shuffle(picked, list(range(isa.lanes)))
 
 
+def take_lanes(kept, index, source, lanes: int):
+    """Lanes of `source` where an index as of `merge_lanes` has its sign bit, else those of `kept`."""
+    return T.Select(index < T.Broadcast(T.int32(0), lanes), source, kept)
+
+
+def load_quarters(source: Flat, starts: list, lanes: int):
+    """A vector whose quarters, each of neighbouring elements, are loaded from four places; starts are 64 bit."""
+    size = lanes // len(starts)
+    parts = [source.buffer[T.Ramp(start, T.int64(1), size) if size > 1 else start] for start in starts]
+    return T.Shuffle(parts, list(range(lanes)))
+
+
 def can_merge(isa: Isa) -> bool:
     """Whether vectors can be permuted by run-time indices; elsewhere lanes are best read one by one from memory."""
     return isa.name in ("avx2", "avx512")

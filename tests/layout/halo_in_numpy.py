@@ -127,4 +127,9 @@ def fill_buffer(
     for operation in more[:, None]:
         at = vector(operation[:, 0])
         buffer[at] = merge_lanes(buffer[at], index[operation[:, 2]], load(operation[:, 1]))
+    quarters = operations["quarters"]
+    parts = quarters[:, 1:5, None] + np.arange(lanes // 4)
+    assert ((parts >= 0) & (parts < len(source)) & (parts // lanes == parts[..., :1] // lanes)).all()
+    value = source[parts].reshape(-1, lanes)
+    buffer[vector(quarters[:, 0])] = merge_lanes(outside, index[quarters[:, 5]], value)
     return buffer.reshape(-1)

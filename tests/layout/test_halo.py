@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -164,6 +164,18 @@ def test_aligned_subimages_are_mostly_copied():
     plain = halo_program(geometry, geometry, Window((1, 1)), 1)
     permuted = (plain.one, plain.two, plain.more, plain.one_down, plain.one_across)
     assert not any(len(operations) for operations in permuted) and plain.cycles < program.cycles
+
+
+def test_quarters_of_vectors_come_from_anywhere():
+    """Subimages of 7 and of 4 rows do not fit each other with stride 2, but each holds a row of lanes."""
+    source = Geometry(1, 28, 28, 8, (4, 2), (7, 2))
+    target = Geometry(1, 14, 14, 8, (4, 2), (2, 7))
+    program = check(source, target, Window((3, 3), (2, 2), padding=(0, 0, 1, 1)))
+    # Of eight vectors at the right edge, a quarter would begin with the last lane.
+    assert (len(program.quarters), len(program.two)) == (142, 8)
+    # Lanes of a row that come from different vectors are merged.
+    program = check(source, replace(target, grid=(2, 4), tile=(1, 4)), Window((3, 3), (2, 2), padding=(0, 0, 1, 1)))
+    assert not len(program.quarters) and len(program.more)
 
 
 @given(windows(), st.integers(1, 30), st.integers(1, 30))

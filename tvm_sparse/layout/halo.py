@@ -73,8 +73,11 @@ class HaloProgram:
         ``[n, 5]``: destination, then source and lane index twice.
     more : numpy.ndarray
         ``[n, 3]``: destination (already filled), source, lane index.
+    quarters : numpy.ndarray
+        ``[n, 6]``: destination, sources of the quarters of the vector, lane index; lanes that are not taken hold the
+        pad value, and taken ones stay where they are.
     pointers : numpy.ndarray
-        ``[8, stripes + 1]``: first operation of each stripe, in the order of `KINDS`.
+        ``[9, stripes + 1]``: first operation of each stripe, in the order of `KINDS`.
     lanes : numpy.ndarray
         int32 ``[k, lanes]``: the lane indices.
     tile_pointers : numpy.ndarray
@@ -101,6 +104,7 @@ class HaloProgram:
     one: np.ndarray
     two: np.ndarray
     more: np.ndarray
+    quarters: np.ndarray
     pointers: np.ndarray
     lanes: np.ndarray
     tile_pointers: np.ndarray
@@ -118,8 +122,9 @@ class HaloProgram:
         rows, columns = self.tile
         copies = self.copy[:, 2].sum() * 1.2 + len(self.copy)
         copies += len(self.copy_down) * rows * 1.2 + len(self.copy_across) * columns * 1.2
+        merged = len(self.quarters) * 5
         permuted = len(self.one_down) * rows * 1.5 + len(self.one_across) * columns * 1.5
-        return float(copies + permuted + len(self.one) * 3 + len(self.two) * 5 + len(self.more) * 3.5)
+        return float(copies + permuted + len(self.one) * 3 + len(self.two) * 5 + len(self.more) * 3.5 + merged)
 
     def part(self, stripes: np.ndarray) -> HaloProgram:
         """The program of some stripes, ``[n]`` of their numbers, which are numbered anew."""

@@ -6,6 +6,8 @@ import numpy as np
 
 from .merge import TAKE, join_copies
 
+# Parts of a vector that are loaded from anywhere.
+QUARTERS = 4
 # Runs of fewer vectors are left to single operations.
 _SHORTEST_RUN = 2
 
@@ -19,6 +21,7 @@ KINDS = {
     "one": 3,
     "two": 5,
     "more": 3,
+    "quarters": 2 + QUARTERS,
 }
 
 
@@ -113,15 +116,22 @@ class HaloOperations:
         )
         for v in np.nonzero(wanted & ~one_source)[0].tolist():
             target, ok = int(destination[v]), inside[v]
+            sources = sorted(set(stored[v][ok].tolist()))
+            # Of two sources a merge takes as long, where vectors are longer than their quarters' elements.
+            if len(sources) > 2 or self.lanes == QUARTERS:
+                starts = _quarters(position[v], lane[v], ok)
+                if starts is not None:
+                    self._kinds["quarters"].append((target, *starts, self._index(identity, ok)))
+                    continue
             terms: list[tuple[int, int]] = []
-            for other in sorted(set(stored[v][ok].tolist())):
+            for other in sources:
                 mine = ok & (stored[v] == other)
                 terms.append((int(position[v][mine][0]), self._index(lane[v], mine)))
             self._kinds["two"].append((target, *terms[0], *terms[1]))
             self._kinds["more"] += [(target, *term) for term in terms[2:]]
 
     def finish(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Operations by kind, and the first one of each stripe: ``[8, stripes + 1]``."""
+        """Operations by kind, and the first one of each stripe: ``[kinds, stripes + 1]``."""
         self.start_stripe()
         arrays = {
             name: np.asarray(kind, np.int64).reshape(-1, KINDS[name]) for name, kind in self._kinds.items()
@@ -167,3 +177,22 @@ class HaloOperations:
             self._known[key] = len(self.indices)
             self.indices.append(key)
         return self._known[key]
+
+
+def _quarters(position: np.ndarray, lane: np.ndarray, inside: np.ndarray) -> tuple[int, ...] | None:
+    """Where the quarters of a vector begin, if each lies side by side in a stored vector; None otherwise.
+
+    Parameters
+    ----------
+    position, lane, inside : numpy.ndarray
+        Of each lane's pixel, ``[lanes]``: where its vector begins, in which lane of that it is, and whether it is inside
+        of the image: lanes outside may be loaded from anywhere.
+    """
+    size = len(lane) // QUARTERS
+    first = (lane - np.arange(len(lane)) % size).reshape(QUARTERS, size)
+    begin, known = position.reshape(QUARTERS, size) + first, inside.reshape(QUARTERS, size)
+    some = begin[np.arange(QUARTERS), known.argmax(1)]
+    if ((begin != some[:, None]) & known).any() or ((first < 0) | (first > len(lane) - size))[known].any():
+        return None
+    # A quarter that lies outside comes from where another one does.
+    return tuple(np.where(known.any(1), some, some[known.any(1).argmax()]).tolist())

@@ -3,10 +3,12 @@
 import pytest
 
 from tvm_sparse.layout.halo import Window
+from tvm_sparse.plan import pack_columns
 from tvm_sparse.plan.pack_columns import pack_dense
 from tvm_sparse.schedules.cpu.epilogue import Activation
+from tvm_sparse.schedules.cpu.tile import pieces, row_sizes
 
-from .compiled import WIDEST, every_isa
+from .compiled import WIDEST, every_isa, isa_of
 from .convolutions import CASES, POINTWISE, Case, check, with_image
 
 RELU6 = Activation("clip", (0.0, 6.0))
@@ -54,3 +56,24 @@ def test_tiles(tile):
     # Cut into pieces of at most four vectors; five give pieces of two and three.
     check(pack_dense, WIDEST, CASES["prime sizes, asymmetric padding"], "none", tile=tile)
     check(pack_dense, WIDEST, with_image(POINTWISE["1x1"], 2, 5, 9, 17), "none", tile=tile)
+
+
+@every_isa
+@pytest.mark.parametrize("near", [0, 1 << 20])
+def test_weights_are_fetched_where_vectors_are_long_or_weights_many(monkeypatch, isa_name, near):
+    monkeypatch.setattr(pack_columns, "_NEAR_BYTES", near)
+    kernel = check(pack_dense, isa_name, POINTWISE["several K-blocks"], "none").kernel
+    assert kernel.streamed == (isa_of(isa_name).lanes == 16 or not near)
+    assert kernel.symbol(isa_of(isa_name)).count("_cached") == (not kernel.streamed)
+
+
+@pytest.mark.parametrize("tile", [(3, 4), (2, 7), (3, 1)], ids=str)
+def test_rows_and_vectors_of_a_tile_fit_the_registers(tile):
+    vectors = tile[0] * tile[1]
+    for name in ("avx2", "avx512"):
+        isa = isa_of(name)
+        for rows in row_sizes(isa, vectors):
+            # Beside the sums, the vectors at hand and a weight.
+            assert all(rows * len(p) + len(p) + 1 <= isa.registers for p in pieces(isa, rows, vectors))
+    # Pieces of three vectors leave no rest of twelve.
+    assert {len(p) for p in pieces(isa_of("avx2"), row_sizes(isa_of("avx2"), 12)[0], 12)} == {3}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from tvm import relax
 
 from tests.schedules.cpu.compiled import WIDEST
@@ -20,7 +21,7 @@ from tests.transform.canonicalize.helpers import (
     random,
     rewritten,
 )
-from tvm_sparse.transform.batch import CopyViews, SplitBatch
+from tvm_sparse.transform.batch import CopyViews, SplitBatch, cost
 from tvm_sparse.transform.context import CompileContext
 from tvm_sparse.transform.fuse_layers import FuseLayers
 from tvm_sparse.transform.pipeline import run_phases
@@ -69,6 +70,23 @@ def test_each_thread_gets_an_image():
     context.thread_counts = (2,)
     (part,) = parts(rewritten(module([(8, 64, 28, 28)], convolutions), FuseLayers(), SplitBatch(context)))
     assert int(part.params[0].ty.shape[0]) == 2
+
+
+@pytest.mark.parametrize(("shared_caches", "images"), [(64, 2), (16, 1)])
+def test_images_that_exceed_a_part_of_the_shared_cache_run_one_by_one(monkeypatch, shared_caches, images):
+    """Two threads, as likely as one, would rather have an image each; all images exceed the second-level cache."""
+    monkeypatch.setattr(cost, "_SHARED_CACHES", shared_caches)
+    context = compilation()
+    context.thread_counts = (1, 2)
+    context.isa = replace(context.isa, l2_bytes=1 << 17)
+
+    def body(x):
+        for inputs, outputs in ((64, 256), (256, 64)) * 3:
+            x = NN.relu(NN.conv2d(x, sparse(outputs, inputs, 1, 1)))
+        return x
+
+    (part,) = parts(rewritten(module([(8, 64, 40, 40)], body), FuseLayers(), SplitBatch(context)))
+    assert int(part.params[0].ty.shape[0]) == images
 
 
 def test_small_images_stay_together():
