@@ -235,7 +235,7 @@ def _halo_arrays(table: Table, stripes: int, lanes: int) -> dict[str, np.ndarray
     arrays = {"pointers": pointers}
     for kind, (name, width) in enumerate(KINDS.items()):
         arrays[name] = table.array(f"halo_{name}", int(pointers[kind, -1]), width)
-    used = [arrays["one"][:, 2], arrays["two"][:, 2], arrays["two"][:, 4], arrays["more"][:, 2], arrays["quarters"][:, 5]]
-    used += [arrays["one_down"][:, 3], arrays["one_across"][:, 4]]
+    used = [arrays["one"][:, 2], arrays["two"][:, 2], arrays["two"][:, 4], arrays["more"][:, 2]]
+    used += [arrays["quarters"][:, 5], arrays["one_down"][:, 3], arrays["one_across"][:, 4]]
     count = max((int(index.max()) + 1 for index in used if len(index)), default=0)
     return {**arrays, "lanes": table.array("halo_lanes", count, lanes)}

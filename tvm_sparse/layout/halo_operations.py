@@ -185,8 +185,8 @@ def _quarters(position: np.ndarray, lane: np.ndarray, inside: np.ndarray) -> tup
     Parameters
     ----------
     position, lane, inside : numpy.ndarray
-        Of each lane's pixel, ``[lanes]``: where its vector begins, in which lane of that it is, and whether it is inside
-        of the image: lanes outside may be loaded from anywhere.
+        Of each lane's pixel, ``[lanes]``: where its vector begins, in which lane of that it is, and whether it is
+        inside of the image: lanes outside may be loaded from anywhere.
     """
     size = len(lane) // QUARTERS
     first = (lane - np.arange(len(lane)) % size).reshape(QUARTERS, size)

@@ -81,8 +81,8 @@ def test_images_that_exceed_a_part_of_the_shared_cache_run_one_by_one(monkeypatc
     context.isa = replace(context.isa, l2_bytes=1 << 17)
 
     def body(x):
-        for inputs, outputs in ((64, 256), (256, 64)) * 3:
-            x = NN.relu(NN.conv2d(x, sparse(outputs, inputs, 1, 1)))
+        for columns, rows in ((64, 256), (256, 64)) * 3:
+            x = NN.relu(NN.conv2d(x, sparse(rows, columns, 1, 1)))
         return x
 
     (part,) = parts(rewritten(module([(8, 64, 40, 40)], body), FuseLayers(), SplitBatch(context)))
