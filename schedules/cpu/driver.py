@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from tvm.script.ir_builder import tirx as T
 
-from tvm_sparse.layout.halo_operations import KINDS
+from tvm_sparse.layout.halo_operations import KINDS, QUARTERS
 
 from .ir import Flat, TableReader, as_long, constant
 from .isa import Isa
@@ -208,7 +208,7 @@ def _emit_window(
 
     def quarters(entries, indices, read, write) -> None:
         value = load_quarters(source, [read + start for start in entries[1:-1]], lanes)
-        window.store_vector(write + entries[0], take_lanes(outside, indices[len(entries) - 1], value, lanes))
+        window.store_vector(write + entries[0], take_lanes(outside, indices[1 + QUARTERS], value, lanes))
 
     operations("copy", copy)
     for length, down in ((tile[0], True), (tile[1], False)):
@@ -229,5 +229,5 @@ _INDICES = {
     "one": (2,),
     "two": (2, 4),
     "more": (2,),
-    "quarters": (5,),
+    "quarters": (1 + QUARTERS,),
 }

@@ -77,7 +77,7 @@ class HaloProgram:
         ``[n, 6]``: destination, sources of the quarters of the vector, lane index; lanes that are not taken hold the
         pad value, and taken ones stay where they are.
     pointers : numpy.ndarray
-        ``[9, stripes + 1]``: first operation of each stripe, in the order of `KINDS`.
+        ``[kinds, stripes + 1]``: first operation of each stripe, in the order of `KINDS`.
     lanes : numpy.ndarray
         int32 ``[k, lanes]``: the lane indices.
     tile_pointers : numpy.ndarray
@@ -122,9 +122,9 @@ class HaloProgram:
         rows, columns = self.tile
         copies = self.copy[:, 2].sum() * 1.2 + len(self.copy)
         copies += len(self.copy_down) * rows * 1.2 + len(self.copy_across) * columns * 1.2
-        merged = len(self.quarters) * 5
+        merged = len(self.two) * 5 + len(self.more) * 3.5 + len(self.quarters) * 5
         permuted = len(self.one_down) * rows * 1.5 + len(self.one_across) * columns * 1.5
-        return float(copies + permuted + len(self.one) * 3 + len(self.two) * 5 + len(self.more) * 3.5 + merged)
+        return float(copies + permuted + len(self.one) * 3 + merged)
 
     def part(self, stripes: np.ndarray) -> HaloProgram:
         """The program of some stripes, ``[n]`` of their numbers, which are numbered anew."""

@@ -117,7 +117,7 @@ class HaloOperations:
         for v in np.nonzero(wanted & ~one_source)[0].tolist():
             target, ok = int(destination[v]), inside[v]
             sources = sorted(set(stored[v][ok].tolist()))
-            # Of two sources a merge takes as long, where vectors are longer than their quarters' elements.
+            # Merging two vectors takes as long; four lanes are loaded each where their vectors cannot be permuted.
             if len(sources) > 2 or self.lanes == QUARTERS:
                 starts = _quarters(position[v], lane[v], ok)
                 if starts is not None:
