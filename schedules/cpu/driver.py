@@ -1,7 +1,7 @@
 """The frame that all column kernels share: tasks, K-blocks, the window's buffer, tiles.
 
-A task is one stripe of one image and one chunk of the output channels. For each K-block of the chunk it fills the
-buffer with the windows of the block's channels (or reads the stored panel itself), then computes the rows of the
+A task is one stripe of one set of images and one chunk of the output channels. For each K-block of the chunk it fills
+the buffer with the windows of the block's channels (or reads the stored panel itself), then computes the rows of the
 block for every tile of the stripe. Everything here is run-time data from the layer's table.
 
 Stripes that are parts of one panel write lines of memory that lie side by side, in turn: two cores would take them from
@@ -28,15 +28,15 @@ DRIVER_FIELDS = (
     "chunks",
     "stripes",
     "parts",  # stripes that share a panel
-    "input_image",  # elements between images, panels are within
+    "input_set",  # elements between sets of images, panels are within
     "input_channel",  # elements between channels
-    "output_image",
+    "output_set",
     "output_panel",
     "output_channel",
     "channels_out",
     "tile_pointers",
-    "tile_source",  # per tile: origin in the buffer, or in the image where nothing is built
-    "tile_output",  # per tile: origin in the output image
+    "tile_source",  # per tile: origin in the buffer, or in the set where nothing is built
+    "tile_output",  # per tile: origin in the output's set
     "pitch",  # elements between columns of a tile in the buffer
     "buffer_channel",  # elements of the buffer for one channel
     "block_pointers",
@@ -44,7 +44,7 @@ DRIVER_FIELDS = (
 )
 HALO_FIELDS = ("halo_pointers", "halo_lanes", *(f"halo_{kind}" for kind in KINDS))
 
-# Emits what fills a task's buffer, given the buffer, the stripe, the image's first element, and the block's first
+# Emits what fills a task's buffer, given the buffer, the stripe, the set's first element, and the block's first
 # channel and number of channels.
 FillBuffer = Callable[[Flat, object, object, object, object], None]
 
@@ -110,9 +110,9 @@ def emit_tasks(
         chunk = T.bind(T.truncmod(whole, table.scalar("chunks")))
         place = T.bind(T.truncdiv(whole, table.scalar("chunks")) * parts + T.truncmod(task, parts))
         stripe = T.bind(T.truncmod(place, table.scalar("stripes")))
-        image = T.bind(T.truncdiv(place, table.scalar("stripes")))
-        input_base = T.bind(image * table.scalar("input_image"))
-        output_base = T.bind(image * table.scalar("output_image"))
+        images = T.bind(T.truncdiv(place, table.scalar("stripes")))
+        input_base = T.bind(images * table.scalar("input_set"))
+        output_base = T.bind(images * table.scalar("output_set"))
         first_block = T.bind(table.at("block_pointers", chunk))
         blocks = T.bind(table.at("block_pointers", chunk + 1) - first_block)
         first_tile = T.bind(table.at("tile_pointers", stripe))

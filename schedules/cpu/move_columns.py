@@ -13,12 +13,12 @@ from .merge import MERGE_FIELDS, Place, emit_merges
 
 MOVE_FIELDS = (
     *MERGE_FIELDS,
-    "images",
+    "sets",  # of images that are moved together
     "channels",  # of the output
     "channel_block",  # channels that a task does at once
-    "input_image",  # elements between images
+    "input_set",  # elements between sets
     "input_channel",  # elements between channels
-    "output_image",
+    "output_set",
     "output_channel",
 )
 BLEND_FIELDS = (*MOVE_FIELDS, "blends", "blend_pointers")
@@ -41,25 +41,25 @@ class _Task:
 
 
 def _emit_task(table: TableReader, task) -> _Task:
-    """A task is one stripe of one image and one block of channels."""
+    """A task is one stripe of one set of images and one block of channels."""
     block = T.bind(table.scalar("channel_block"))
     blocks = T.bind(T.truncdiv(table.scalar("channels") + block - 1, block))
     stripes = T.bind(table.scalar("stripes"))
     place = T.bind(T.truncdiv(task, stripes))
-    image = T.bind(T.truncdiv(place, blocks))
+    images = T.bind(T.truncdiv(place, blocks))
     first = T.bind(T.truncmod(place, blocks) * block)
     return _Task(
         stripe=T.bind(T.truncmod(task, stripes)),
         channels=T.bind(T.min(block, table.scalar("channels") - first)),
-        read=T.bind(image * table.scalar("input_image") + first * table.scalar("input_channel")),
-        write=T.bind(image * table.scalar("output_image") + first * table.scalar("output_channel")),
+        read=T.bind(images * table.scalar("input_set") + first * table.scalar("input_channel")),
+        write=T.bind(images * table.scalar("output_set") + first * table.scalar("output_channel")),
     )
 
 
 def _tasks(table: TableReader):
     block = table.scalar("channel_block")
     blocks = T.truncdiv(table.scalar("channels") + block - 1, block)
-    return table.scalar("images") * table.scalar("stripes") * blocks
+    return table.scalar("sets") * table.scalar("stripes") * blocks
 
 
 def emit_move(isa: Isa, source: Flat, table_buffer: Flat, output: Flat) -> None:

@@ -16,11 +16,11 @@ from .move_columns import emit_move
 from .quads import load_quads, transpose_quads
 
 _PLAIN_FIELDS = (
-    "images",
-    "parts",  # tasks of an image's block of channels
-    "plain_image",  # elements between images
+    "sets",  # of images that share vectors
+    "parts",  # tasks of a set's block of channels
+    "plain_set",  # elements between sets
     "plain_channel",  # elements between channels
-    "columns_image",
+    "columns_set",
     "columns_channel",
     "quads",
     "quad_parts",  # first of each task
@@ -33,7 +33,7 @@ _PLAIN_FIELDS = (
 )
 TO_COLUMNS_FIELDS = _PLAIN_FIELDS
 FROM_COLUMNS_FIELDS = (*_PLAIN_FIELDS, "elements", "element_parts")
-MEAN_FIELDS = ("images", "panels", "channels", "vectors", "masks")
+MEAN_FIELDS = ("sets", "images", "image_lanes", "panels", "channels", "vectors", "masks")
 
 
 @dataclass(frozen=True)
@@ -175,15 +175,15 @@ def _emit_parts(table: TableReader, quad_width: int, quad: Callable, rest: list[
     """
     block = table.scalar("channel_block")
     blocks = T.truncdiv(table.scalar("channels") + block - 1, block)
-    with T.parallel(0, table.scalar("images") * blocks * table.scalar("parts")) as task:
+    with T.parallel(0, table.scalar("sets") * blocks * table.scalar("parts")) as task:
         part = T.bind(T.truncmod(task, table.scalar("parts")))
         place = T.bind(T.truncdiv(task, table.scalar("parts")))
-        image, first = T.bind(T.truncdiv(place, blocks)), T.bind(T.truncmod(place, blocks) * block)
+        images, first = T.bind(T.truncdiv(place, blocks)), T.bind(T.truncmod(place, blocks) * block)
         channels = T.bind(as_long(T.min(block, table.scalar("channels") - first)))
         plain_step = T.bind(as_long(table.scalar("plain_channel")))
         columns_step = T.bind(as_long(table.scalar("columns_channel")))
-        plain = T.bind(as_long(image * table.scalar("plain_image")) + first * plain_step)
-        columns = T.bind(as_long(image * table.scalar("columns_image")) + first * columns_step)
+        plain = T.bind(as_long(images * table.scalar("plain_set")) + first * plain_step)
+        columns = T.bind(as_long(images * table.scalar("columns_set")) + first * columns_step)
 
         def operations(name: str, emit: Callable) -> None:
             begin = T.bind(table.at(name, part))
@@ -225,19 +225,24 @@ class MeanColumns:
     def _body(self, isa: Isa, source: Flat, scale: Flat, table_buffer: Flat, output: Flat) -> None:
         table, lanes = TableReader(table_buffer, MEAN_FIELDS), isa.lanes
         floats, ints = f"float32x{lanes}", f"int32x{lanes}"
-        with T.parallel(0, table.scalar("images") * table.scalar("channels")) as place:
+        with T.parallel(0, table.scalar("sets") * table.scalar("channels")) as place:
             channels = T.bind(table.scalar("channels"))
-            image, channel = T.bind(T.truncdiv(place, channels)), T.bind(T.truncmod(place, channels))
+            number, channel = T.bind(T.truncdiv(place, channels)), T.bind(T.truncmod(place, channels))
             panels, vectors = T.bind(table.scalar("panels")), T.bind(table.scalar("vectors"))
             (total,) = registers(1, lanes)
             total.set(constant(0.0, lanes))
             with T.serial(0, panels) as panel:
-                base = T.bind((((image * panels) + panel) * channels + channel) * vectors * lanes)
+                base = T.bind((((number * panels) + panel) * channels + channel) * vectors * lanes)
                 with T.serial(0, vectors) as s:
                     mask = table.vector("masks", (panel * vectors + s) * lanes)
                     bits = T.reinterpret(ints, source.load_vector(base + s * lanes))
                     total.set(total.value + T.reinterpret(floats, T.bitwise_and(bits, mask)))
-            lanes_sum = T.Shuffle([total.value], [0])
-            for lane in range(1, lanes):
-                lanes_sum = lanes_sum + T.Shuffle([total.value], [lane])
-            output.store(place, lanes_sum * scale[0])
+            sums = Flat(T.alloc_buffer((lanes,), "float32", scope="global"), lanes)
+            sums.store_vector(0, total.value)
+            images, image_lanes = T.bind(table.scalar("images")), T.bind(table.scalar("image_lanes"))
+            with T.serial(0, images) as image:
+                mean = T.alloc_buffer((1,), "float32", scope="global")
+                T.buffer_store(mean, T.float32(0), [0])
+                with T.serial(0, image_lanes) as lane:
+                    T.buffer_store(mean, mean[0] + sums[image * image_lanes + lane], [0])
+                output.store((number * images + image) * channels + channel, mean[0] * scale[0])

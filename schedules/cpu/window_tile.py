@@ -23,20 +23,20 @@ from .lanes import merge_lanes
 # Fields that say where the windows of panels are, in the tables of all kernels that have such a tile.
 WINDOW_FIELDS = (
     "channels",
-    "base",  # per panel and base: its element in the image that is read
+    "base",  # per panel and base: its element in the set that is read
     "lane",  # per panel and move of lanes: element of the lane index
     "lanes",
 )
 # Fields of kernels that compute every channel of every panel by such a tile.
 PANEL_FIELDS = (
     "tasks",
-    "panels",  # that are written in an image
+    "panels",  # that are written in a set
     "chunks",
     "chunk",  # first channel of each chunk
-    "input_image",  # elements between images
-    "output_image",
+    "input_set",  # elements between sets of images
+    "output_set",
     "input_channel",  # elements between channels
-    "output",  # per panel: its first element in the image that is written
+    "output",  # per panel: its first element in the set that is written
     *WINDOW_FIELDS,
 )
 
@@ -233,8 +233,8 @@ class WindowTile:
             place = T.bind(T.truncdiv(task, table.scalar("chunks")))
             panel = T.bind(T.truncmod(place, table.scalar("panels")))
             number = T.bind(T.truncdiv(place, table.scalar("panels")))
-            image = T.bind(as_long(number * table.scalar("input_image")))
-            target = T.bind(as_long(number * table.scalar("output_image") + table.at("output", panel)))
+            image = T.bind(as_long(number * table.scalar("input_set")))
+            target = T.bind(as_long(number * table.scalar("output_set") + table.at("output", panel)))
             first = T.bind(table.at("chunk", chunk))
             count = T.bind(table.at("chunk", chunk + 1) - first)
             window = self.window_of(table, image, panel)

@@ -12,16 +12,20 @@ LANES = st.sampled_from([4, 8, 16])
 
 @st.composite
 def geometries(draw, size=None, batch=None, lanes=None, limit: int = 40) -> Geometry:
-    """Geometries of images up to `limit` squared (and of signals of height 1): chosen ones, and any other."""
+    """Geometries of images up to `limit` squared (and of signals of height 1): chosen ones, and any other.
+
+    Images of a batch may share vectors.
+    """
     height, width = size or (draw(st.integers(1, limit) | st.just(1)), draw(st.integers(1, limit)))
-    batch = batch or draw(st.integers(1, 3))
+    batch = batch or draw(st.integers(1, 4))
     lanes = lanes or draw(LANES)
     if draw(st.booleans()):
         return choose_geometry(batch, height, width, lanes)
-    down = draw(st.integers(1, lanes))
-    across = draw(st.integers(1, lanes // down))
+    images = draw(st.sampled_from([n for n in (1, 2, 4) if batch % n == 0]))
+    down = draw(st.integers(1, lanes // images))
+    across = draw(st.integers(1, lanes // images // down))
     tile = draw(st.tuples(st.integers(1, 5), st.integers(1, 4)))
-    return Geometry(batch, height, width, lanes, (down, across), tile)
+    return Geometry(batch, height, width, lanes, (down, across), tile, images)
 
 
 @st.composite

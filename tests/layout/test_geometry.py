@@ -15,15 +15,19 @@ MAX_VECTORS = 14
 
 
 def pack_by_transposing(geometry: Geometry, images: np.ndarray, fill: float) -> np.ndarray:
-    """Columns as the module's text describes them: subimages, panels and tiles are axes of the padded image."""
+    """Columns as the module's text describes them: sets, subimages, panels, tiles are axes of the padded images."""
     (down, across), (rows, columns) = geometry.grid, geometry.tile
     batch, channels = images.shape[:2]
     padded = np.full((batch, channels, down * geometry.sub_height, across * geometry.sub_width), fill, images.dtype)
     padded[:, :, : geometry.height, : geometry.width] = images
-    axes = padded.reshape(batch, channels, down, geometry.panels_down, rows, across, geometry.panels_across, columns)
-    # [batch, panel row, panel column, channel, tile column, tile row, subimage row, subimage column]
-    vectors = axes.transpose(0, 3, 6, 1, 7, 4, 2, 5).reshape(batch * geometry.panels, channels, geometry.vectors, -1)
-    unused = geometry.lanes - down * across
+    axes = padded.reshape(
+        batch // geometry.images, geometry.images, channels,
+        down, geometry.panels_down, rows, across, geometry.panels_across, columns,
+    )  # fmt: skip
+    # [set, panel row, panel column, channel, tile column, tile row, image, subimage row, subimage column]
+    used = down * across * geometry.images
+    vectors = axes.transpose(0, 4, 7, 2, 8, 5, 1, 3, 6).reshape(-1, channels, geometry.vectors, used)
+    unused = geometry.lanes - used
     return np.pad(vectors, [(0, 0)] * 3 + [(0, unused)], constant_values=fill)
 
 
@@ -39,12 +43,14 @@ def test_columns_are_the_image_transposed(geometry, channels):
 
 @given(geometries())
 def test_every_pixel_has_one_lane(geometry):
-    y, x = np.meshgrid(np.arange(geometry.height), np.arange(geometry.width), indexing="ij")
-    panel, vector, lane = geometry.locate(y, x)
+    sizes = (geometry.images, geometry.height, geometry.width)
+    image, y, x = np.meshgrid(*(np.arange(size) for size in sizes), indexing="ij")
+    panel, vector, lane = geometry.locate(y, x, image)
     places = (panel * geometry.vectors + vector) * geometry.lanes + lane
-    assert len(np.unique(places)) == geometry.pixels
+    assert len(np.unique(places)) == geometry.images * geometry.pixels
     assert places.min() >= 0 and places.max() < geometry.panels * geometry.vectors * geometry.lanes
     # The way back.
+    np.testing.assert_array_equal(geometry.lane_image[lane], image)
     back_y, back_x = geometry.pixel(panel, vector)
     np.testing.assert_array_equal(np.take_along_axis(back_y, lane[..., None], -1)[..., 0], y)
     np.testing.assert_array_equal(np.take_along_axis(back_x, lane[..., None], -1)[..., 0], x)
@@ -53,6 +59,10 @@ def test_every_pixel_has_one_lane(geometry):
     used[places.reshape(-1)] = True
     np.testing.assert_array_equal(geometry.used.reshape(-1), used)
     assert geometry.utilisation == pytest.approx(used.mean())
+    # Panels of later sets follow those of this one.
+    later, *rest = geometry.locate(y, x, image + geometry.images)
+    np.testing.assert_array_equal(later, panel + geometry.panels)
+    np.testing.assert_array_equal(rest, [vector, lane])
 
 
 @given(geometries())
@@ -81,9 +91,21 @@ def test_choice(batch, height, width, lanes):
     assert geometry.grid[0] <= height and geometry.grid[1] <= width
     if height * width >= 16 * lanes:
         assert geometry.utilisation > 0.5
-    # Images of one size share their geometry, whatever their number.
-    other = choose_geometry(batch + 1, height, width, lanes)
-    assert (geometry.grid, geometry.tile) == (other.grid, other.tile)
+    # Whole images of one size share their geometry, whatever their number.
+    alone, other = (choose_geometry(n, height, width, lanes, most_images=1) for n in (1, batch))
+    assert (alone.grid, alone.tile) == (other.grid, other.tile)
+
+
+@pytest.mark.parametrize("lanes", [8, 16])
+def test_small_images_share_vectors(lanes):
+    for size in (7, 14):
+        geometry, alone = (choose_geometry(16, size, size, lanes, most_images=most) for most in (None, 1))
+        assert geometry.images > 1 and geometry.utilisation > alone.utilisation
+    assert choose_geometry(16, 28, 28, lanes).images == 1
+    # As many as divide the batch.
+    assert choose_geometry(6, 3, 3, lanes).images == 2 and choose_geometry(5, 3, 3, lanes).images == 1
+    # Sequences stay apart.
+    assert choose_geometry(16, 1, 49, lanes, tokens=True).images == 1
 
 
 @pytest.mark.parametrize("lanes", [4, 8, 16])
@@ -112,10 +134,10 @@ def test_a_single_pixel():
     np.testing.assert_array_equal(columns[0, :, 0], [[7.0] + [0.0] * 15] * 2)
 
 
-@pytest.mark.parametrize("position", range(6))
+@pytest.mark.parametrize("position", range(7))
 def test_sizes_must_be_positive(position):
-    sizes = [1, 4, 4, 8, (2, 2), (1, 1)]
-    sizes[position] = (0, 1) if position > 3 else 0
+    sizes = [1, 4, 4, 8, (2, 2), (1, 1), 1]
+    sizes[position] = (0, 1) if position in (4, 5) else 0
     with pytest.raises(ValueError, match="at least 1"):
         Geometry(*sizes)
 
@@ -124,6 +146,14 @@ def test_grid_must_fit_the_lanes():
     assert Geometry(1, 8, 8, 8, (2, 4), (1, 1)).panels == 8
     with pytest.raises(ValueError, match="more than 8 lanes"):
         Geometry(1, 8, 8, 8, (3, 3), (1, 1))
+
+
+def test_images_must_fit_the_lanes_and_the_batch():
+    assert Geometry(6, 8, 8, 8, (2, 2), (1, 1), 2).sets == 3
+    with pytest.raises(ValueError, match="of 4 images needs more than 8 lanes"):
+        Geometry(4, 8, 8, 8, (2, 2), (1, 1), 4)
+    with pytest.raises(ValueError, match="sets of 2 images do not divide a batch of 3"):
+        Geometry(3, 8, 8, 8, (2, 2), (1, 1), 2)
 
 
 def test_tensors_of_another_size_are_refused():

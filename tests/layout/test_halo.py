@@ -23,12 +23,12 @@ def windows_by_program(
 ) -> np.ndarray:
     """The same, from columns, by running the program."""
     channels = images.shape[1]
-    stored = source.pack(images, fill=np.nan).reshape(source.batch, -1)
+    stored = source.pack(images, fill=np.nan).reshape(target.sets, -1)
     arrays = asdict(program)
     step = source.vectors * source.lanes
     out = np.full((*taps, *target.shape(channels)), np.nan)
     offsets = np.arange(target.tile[0]) * target.lanes
-    for image in range(source.batch):
+    for image in range(target.sets):
         for stripe in range(len(program.tile_pointers) - 1):
             for channel in range(channels):
                 buffer = fill_buffer(arrays, stripe, stored[image, channel * step :], program.size, FILL, target.tile)
@@ -89,10 +89,12 @@ def test_panels_stored_elsewhere_in_parts(data, window, lanes):
 @settings(max_examples=60)
 @given(st.data(), windows(), LANES)
 def test_windows(data, window, lanes):
-    source = data.draw(geometries(batch=1, lanes=lanes, limit=14))
+    batch = data.draw(st.sampled_from([1, 4]))
+    source = data.draw(geometries(batch=batch, lanes=lanes, limit=14))
     height, width = window.output_size(source.height, source.width)
     assume(height > 0 and width > 0)
-    target = data.draw(geometries(size=(height, width), batch=1, lanes=lanes))
+    target = data.draw(geometries(size=(height, width), batch=batch, lanes=lanes))
+    assume(target.images % source.images == 0)
     # Where its rows do not divide the panels', the last stripe has fewer.
     stripe = (
         data.draw(st.integers(1, target.panels_down)),
@@ -125,8 +127,35 @@ def test_windows(data, window, lanes):
     ],
 )
 def test_known_windows(lanes, size, window):
-    source = choose_geometry(2, *size, lanes)
+    source = choose_geometry(2, *size, lanes, most_images=1)
     check(source, choose_geometry(2, *window.output_size(*size), lanes), window)
+
+
+@pytest.mark.parametrize("images", [(1, 2), (1, 8), (2, 2), (2, 4), (8, 8)])
+@pytest.mark.parametrize(
+    "window",
+    [
+        Window((3, 3), padding=(1, 1, 1, 1)),
+        Window((3, 3), (2, 2), padding=(0, 1, 1, 0)),
+        Window((2, 4), dilation=(3, 2)),
+    ],
+)
+def test_images_that_share_vectors(images, window):
+    """As many in a vector of the output as in one of the input, or more."""
+    source, target = (
+        Geometry(8, *size, 16, (1, 2), (2, 3), n)
+        for size, n in zip([(9, 11), window.output_size(9, 11)], images, strict=True)
+    )
+    program = check(source, target, window)
+    if images == (8, 8):
+        # Neighbours are lanes of the same vector, and nothing else is read: pixels at the borders are merged from two.
+        assert not len(program.more) and not len(program.quarters)
+
+
+def test_images_of_a_set_are_read_together():
+    source, target = (Geometry(4, 6, 6, 8, (2, 2), (1, 1), n) for n in (2, 1))
+    with pytest.raises(ValueError, match="hold no whole sets"):
+        halo_program(source, target, Window((1, 1)), 1)
 
 
 def test_compact_grids_hold_what_is_read():

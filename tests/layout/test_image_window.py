@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -29,8 +31,9 @@ def program_of(source: Geometry, target: Geometry, window: Window, channels_last
 def check(source: Geometry, target: Geometry, window: Window, channels_last: bool, compact: bool = False) -> None:
     program = program_of(source, target, window, channels_last, compact)
     assert program.image is not None
-    image = np.arange(1.0, CHANNELS * source.pixels + 1).reshape(1, CHANNELS, source.height, source.width)
-    plain = image.transpose(0, 2, 3, 1) if channels_last else image
+    shape = (target.batch, CHANNELS, source.height, source.width)
+    images = np.arange(1.0, np.prod(shape) + 1).reshape(shape)
+    plain = images.transpose(0, 2, 3, 1) if channels_last else images
     kernel, lanes = window.kernel, target.lanes
     out = np.full((*kernel, target.panels, CHANNELS, target.vectors, lanes), np.nan)
     vector = np.arange(target.vectors)
@@ -42,7 +45,7 @@ def check(source: Geometry, target: Geometry, window: Window, channels_last: boo
             place = origin + vector // target.tile[0] * program.pitch + vector % target.tile[0] * lanes
             read = filled[:, place[..., None] + np.arange(lanes)]
             out[:, :, program.tile_panel[tile]] = read.transpose(1, 2, 0, 3, 4)
-    want = windows_in_numpy(image, window, 0.0)
+    want = windows_in_numpy(images, window, 0.0)
     for ky, kx in np.ndindex(*kernel):
         np.testing.assert_array_equal(target.unpack(out[ky, kx]), want[ky, kx])
 
@@ -53,7 +56,9 @@ def test_any_image_and_window(data, window, channels_last, compact):
     source = data.draw(geometries(batch=1, limit=25))
     size = window.output_size(source.height, source.width)
     assume(min(size) >= 1)
-    check(source, data.draw(geometries(size, 1, source.lanes)), window, channels_last, compact)
+    target = data.draw(geometries(size, 4, source.lanes))
+    # Images that share vectors are read together.
+    check(source, replace(target, batch=target.images), window, channels_last, compact)
 
 
 @pytest.mark.parametrize("channels_last", [False, True])

@@ -30,46 +30,54 @@ def read(ring: Ring, images: np.ndarray, source: Geometry, target: Geometry) -> 
 
 
 def expected(images, source, target, places, first, stride):
-    """The same pixels from the padded image."""
+    """The same pixels from the padded images."""
     top, left = (max(0, -f) for f in first)
     far = 8 + 2 * max(source.sub_height * source.grid[0], source.sub_width * source.grid[1]) * max(stride)
-    padded = np.pad(images[0, 0], ((top, far), (left, far)))
+    padded = np.pad(images[:, 0], ((0, 0), (top, far), (left, far)))
     out = np.zeros((target.panels, len(places), source.lanes))
     rows, columns = target.tile
     for panel in range(target.panels):
         py, px = divmod(panel, target.panels_across)
         for number, (gy, gx) in enumerate(places):
-            for lane in range(target.grid[0] * target.grid[1]):
+            for lane in range(target.images * target.image_lanes):
                 oy, ox = (int(o[lane]) for o in target.lane_origin)
                 y = (py * rows + oy) * stride[0] + gy + first[0] + top
                 x = (px * columns + ox) * stride[1] + gx + first[1] + left
-                out[panel, number, lane] = padded[y, x]
+                out[panel, number, lane] = padded[target.lane_image[lane], y, x]
     return out
 
 
+# With the number of images that share the 16 lanes.
+GRIDS_OF_IMAGES = [
+    *(((4, 4), 1), ((2, 8), 1), ((7, 2), 1), ((1, 16), 1), ((3, 5), 1)),
+    *(((2, 3), 2), ((1, 2), 8), ((1, 1), 16)),
+]
+
+
 @given(
-    st.sampled_from([(4, 4), (2, 8), (7, 2), (1, 16), (3, 5)]),
+    st.sampled_from(GRIDS_OF_IMAGES),
     st.tuples(st.integers(1, 3), st.integers(1, 4)),
     st.tuples(st.integers(1, 3), st.integers(1, 3)),
     st.sampled_from([(1, 1), (2, 2), (2, 1)]),
     st.tuples(st.integers(-2, 0), st.integers(-2, 0)),
     st.tuples(st.integers(0, 1), st.integers(0, 1)),
 )
-def test_reads_the_padded_image(grid, tile, panels, stride, first, short):
+def test_reads_the_padded_images(grid_of_images, tile, panels, stride, first, short):
+    grid, count = grid_of_images
     size = tuple(g * t * p for g, t, p in zip(grid, tile, panels, strict=True))
     # An image that does not fill the last subimages, too.
     height, width = (max(1, s - less) for s, less in zip(size, short, strict=True))
-    target = Geometry(1, height, width, 16, grid, tile)
+    target = Geometry(count, height, width, 16, grid, tile, count)
     source_tile = tuple(t * s for t, s in zip(tile, stride, strict=True))
-    source = Geometry(1, height * stride[0], width * stride[1], 16, grid, source_tile)
+    source = Geometry(count, height * stride[0], width * stride[1], 16, grid, source_tile, count)
     places = tuple((gy, gx) for gy in range(source_tile[0] + 2) for gx in range(source_tile[1] + 2))
-    images = np.random.default_rng(0).uniform(1, 2, (1, 1, source.height, source.width))
+    images = np.random.default_rng(0).uniform(1, 2, (count, 1, source.height, source.width))
     ring = ring_of_panels(source, target, places, first, stride)
     if ring is None:
         # Only where the image does not fill its subimages.
         assert short != (0, 0)
         return
-    used = np.arange(16) < grid[0] * grid[1]
+    used = np.arange(16) < target.images * target.image_lanes
     got, want = (a[..., used] for a in (read(ring, images, source, target),
                                         expected(images, source, target, places, first, stride)))  # fmt: skip
     np.testing.assert_array_equal(got, want)

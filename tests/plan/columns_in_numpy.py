@@ -112,7 +112,7 @@ def run_columns(
         image, stripe = divmod(place, stripes)
         for block in range(*block_pointers[chunk : chunk + 2]):
             channel, channels, first, last = table.array("block", block + 1, 4)[block].tolist()
-            origin = image * table.scalar("input_image") + channel * table.scalar("input_channel")
+            origin = image * table.scalar("input_set") + channel * table.scalar("input_channel")
             if halo:
                 stride = table.scalar("buffer_channel")
                 assert channels * stride <= SHARED_BUFFER_ELEMENTS
@@ -126,7 +126,7 @@ def run_columns(
                 buffer = np.concatenate(window)
             for tile in range(*tile_pointers[stripe : stripe + 2]):
                 start = int(table.array("tile_source", tile + 1)[tile])
-                y = image * table.scalar("output_image") + int(table.array("tile_output", tile + 1)[tile])
+                y = image * table.scalar("output_set") + int(table.array("tile_output", tile + 1)[tile])
                 frame = _Frame(
                     table, layer, packed.arrays, isa, block, channels, channel, first, last,
                     (buffer, start) if halo else (source, origin + start), y, shifts, output, added,

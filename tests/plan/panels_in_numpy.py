@@ -30,7 +30,7 @@ def run_pool(packed: PackedLayer, x: np.ndarray, shape: tuple[int, ...], registe
             window = {}
             order = window_of_tile(kernel.tile, kernel.kernel, kernel.stride, registers)
             for at, where in zip(order, kernel.places, strict=True):
-                start = image * table.scalar("input_image") + bases[panel, where.base]
+                start = image * table.scalar("input_set") + bases[panel, where.base]
                 start += channel * table.scalar("input_channel") + where.vector * lanes
                 vector = source[start : start + lanes]
                 if where.lane is not None:
@@ -38,7 +38,7 @@ def run_pool(packed: PackedLayer, x: np.ndarray, shape: tuple[int, ...], registe
                     index = table.blob[move : move + lanes]
                     vector = np.where(index & TAKE, vector[index & (lanes - 1)], LOWEST)
                 window[at] = vector
-            to = image * table.scalar("output_image") + table.array("output", panels)[panel]
+            to = image * table.scalar("output_set") + table.array("output", panels)[panel]
             to += channel * kernel.vectors * lanes
             for s in range(kernel.vectors):
                 v, r = divmod(s, kernel.tile[0])

@@ -19,7 +19,8 @@ from .canonicalize.helpers import arrays_for, constant, module, number, outputs,
 
 OP = relax.op
 NN = relax.op.nn
-IMAGE = (2, 5, 9, 7)
+# An odd number of images, which share no vectors.
+IMAGE = (3, 5, 9, 7)
 # The kernels of dense layers: pixels in the lanes, or output channels. With short vectors images as small as these are
 # worth a fast algorithm, too.
 DENSE = ["DenseColumnsKernel", "DensePixels", *["WinogradKernel"] * (isa_of(WIDEST).lanes < 16)]
@@ -86,7 +87,8 @@ BODIES = {
         lambda x: NN.avg_pool2d(conv(x), 3, 2, padding=1, ceil_mode=True, count_include_pad=True), None),
     "channels last": (lambda x: OP.exp(OP.permute_dims(conv(x), [0, 2, 3, 1])), None),
     "pixels as tokens": (
-        lambda x: OP.matmul(OP.permute_dims(OP.reshape(conv(x), (2, 6, 63)), [0, 2, 1]), constant(random(6, 4))), None),
+        lambda x: OP.matmul(OP.permute_dims(
+            OP.reshape(conv(x), (int(x.ty.shape[0]), 6, 63)), [0, 2, 1]), constant(random(6, 4))), None),
     "strided 1x1": (lambda x: conv(x, random(4, 5, 1, 1), strides=(2, 3), padding=0), None),
 }  # fmt: skip
 
@@ -101,9 +103,11 @@ def test_operator_stays_in_columns(name):
 
 
 @every_isa
-def test_results_of_operators(isa_name):
+@pytest.mark.parametrize("batch", [IMAGE[0], 4])
+def test_results_of_operators(isa_name, batch):
+    """Of images by themselves, and of images that share vectors."""
     # All at once, since most of the time goes to compiling the reference.
-    before = module([IMAGE], lambda x: tuple(body(x) for body, _ in BODIES.values()))
+    before = module([(batch, *IMAGE[1:])], lambda x: tuple(body(x) for body, _ in BODIES.values()))
     arrays = arrays_for(before)
     got = run_module(before, context_for(isa_name), arrays)
     for name, result, want in zip(BODIES, got, reference(before, arrays), strict=True):
@@ -153,6 +157,7 @@ READ_IMAGES = {
     "pruned": (IMAGE, lambda x: conv(x, sparse(6, 5, 3, 3)), "SparseColumns"),
     "by a fast algorithm": ((1, 3, 36, 40), lambda x: conv(x, random(32, 3, 7, 7), padding=3), "WinogradKernel"),
     "channels last": ((2, 19, 17, 3), lambda x: conv(channels_last(x)), "DenseColumnsKernel"),
+    "images that share vectors": ((4, 3, 5, 5), lambda x: conv(x, sparse(6, 3, 3, 3)), "SparseColumns"),
     "strided 1x1": (IMAGE, lambda x: conv(x, random(6, 5, 1, 1), strides=2, padding=0), "DenseColumnsKernel"),
 }
 

@@ -118,7 +118,7 @@ class HaloProgram:
 
     @property
     def cycles(self) -> float:
-        """Estimated cycles to run it for one channel of one image."""
+        """Estimated cycles to run it for one channel of one set of images."""
         rows, columns = self.tile
         copies = self.copy[:, 2].sum() * 1.2 + len(self.copy)
         copies += len(self.copy_down) * rows * 1.2 + len(self.copy_across) * columns * 1.2
@@ -166,7 +166,7 @@ def halo_program(
     Parameters
     ----------
     source, target : Geometry
-        Geometry of the input and of the output image.
+        Geometry of the input and of the output image; sets of the target hold whole sets of the source.
     window : Window
         The window; its output size must be the target's.
     channels : int
@@ -188,12 +188,14 @@ def halo_program(
     Returns
     -------
     HaloProgram
-        The program; one image, the kernel repeats it for the batch.
+        The program for one set of the target's images; the kernel repeats it for the batch.
     """
     if window.output_size(source.height, source.width) != (target.height, target.width):
         raise ValueError(f"{window} does not turn {source} into {target}")
     if target.panels_across % stripe[1]:
         raise ValueError(f"stripes of {stripe} panels do not divide {target}")
+    if target.images % source.images:
+        raise ValueError(f"sets of {target} hold no whole sets of {source}")
     if compact and stripe != (1, 1):
         raise ValueError("a compact grid serves a single panel")
     rows, columns = target.tile[0] * stripe[0], target.tile[1] * stripe[1]
@@ -222,7 +224,7 @@ def halo_program(
     y = ((py * rows)[:, None, None] + oy) * sy + gy[None, :, None] - window.padding[0]
     x = ((px * columns)[:, None, None] + ox) * sx + gx[None, :, None] - window.padding[1]
     inside = (y >= 0) & (y < source.height) & (x >= 0) & (x < source.width)
-    panel, vector, lane = source.locate(np.where(inside, y, 0), np.where(inside, x, 0))
+    panel, vector, lane = source.locate(np.where(inside, y, 0), np.where(inside, x, 0), target.lane_image)
     stored = np.where(inside, panel * source.vectors + vector, -1)
     if slots is not None:
         panel = np.asarray(slots, np.int64)[panel]
@@ -244,7 +246,9 @@ def halo_program(
     if strides is not None:
         pixels = tuple(a.reshape(len(py), *shape, lanes) for a in (y, x))
         sizes = (channels, source.height, source.width)
-        image = image_program(pixels, ~unused, destination.reshape(shape), size * lanes, sizes, strides)
+        image = image_program(
+            pixels, ~unused, target.lane_image, destination.reshape(shape), size * lanes, sizes, strides
+        )
 
     ty, tx = (
         a.reshape(-1) for a in np.meshgrid(np.arange(stripe[0]), np.arange(stripe[1]), indexing="ij")

@@ -78,6 +78,7 @@ class ImageProgram:
 def image_program(
     pixels: tuple[np.ndarray, np.ndarray],
     used: np.ndarray,
+    lane_image: np.ndarray,
     places: np.ndarray,
     channel_size: int,
     image: tuple[int, int, int],
@@ -92,6 +93,8 @@ def image_program(
         ``[stripes, grid rows, grid columns, lanes]``.
     used : numpy.ndarray
         Whether a lane counts, ``[lanes]``; what others hold does not matter.
+    lane_image : numpy.ndarray
+        Which of the images that are read together each lane belongs to, ``[lanes]``.
     places : numpy.ndarray
         Where the vectors are in the buffer, ``[grid rows, grid columns]``.
     channel_size : int
@@ -103,7 +106,8 @@ def image_program(
     """
     (y, x), (channels, height, width) = pixels, image
     inside = (y >= 0) & (y < height) & (x >= 0) & (x < width) & used
-    elements = y * strides.row + x * strides.column
+    elements = lane_image * (channels * height * width) + y * strides.row + x * strides.column
+    before = int(lane_image.max()) * channels * height * width
     size, step = height * width, strides.channel
     if step == 1:
         # Channels lie side by side: they and the pixels to the right are one row of elements.
@@ -112,7 +116,7 @@ def image_program(
         places = (places[..., None] + channel * channel_size).reshape(len(places), -1)
         elements = (elements[..., None, :] + channel[:, None]).reshape(*y.shape[:2], -1, y.shape[3])
         inside = np.repeat(inside, channels, 2)
-    return _plan(elements, inside, used, places, size, step)
+    return _plan(elements, inside, used, places, before + size, step)
 
 
 def _plan(

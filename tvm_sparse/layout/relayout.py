@@ -7,15 +7,15 @@ import numpy as np
 from .geometry import Geometry
 
 
-def pixels_from_image(geometry: Geometry, row_stride: int, column_stride: int) -> np.ndarray:
-    """Element of every lane within one channel of a plain image (or token matrix).
+def pixels_from_image(geometry: Geometry, image_stride: int, row_stride: int, column_stride: int) -> np.ndarray:
+    """Element of every lane within one channel of a set of plain images (or token matrices).
 
     Parameters
     ----------
     geometry : Geometry
         Geometry to fill.
-    row_stride, column_stride : int
-        Elements between rows and between columns of the image.
+    image_stride, row_stride, column_stride : int
+        Elements between images, between rows and between columns.
 
     Returns
     -------
@@ -25,13 +25,27 @@ def pixels_from_image(geometry: Geometry, row_stride: int, column_stride: int) -
     panel, vector = np.meshgrid(np.arange(geometry.panels), np.arange(geometry.vectors), indexing="ij")
     y, x = geometry.pixel(panel, vector)
     y, x = np.clip(y, 0, geometry.height - 1), np.clip(x, 0, geometry.width - 1)
-    return y * row_stride + x * column_stride
+    return geometry.lane_image * image_stride + y * row_stride + x * column_stride
+
+
+def count_sets(source: Geometry, target: Geometry) -> tuple[int, int]:
+    """Sets of the source and of the target, as few as possible, that hold the same images.
+
+    Raises
+    ------
+    ValueError
+        If the sets of neither hold whole sets of the other.
+    """
+    images = max(source.images, target.images)
+    if images % source.images or images % target.images:
+        raise ValueError(f"sets of neither {source} nor {target} hold whole sets of the other")
+    return images // source.images, images // target.images
 
 
 def pixels_from_columns(
     target: Geometry, source: Geometry, channels: int, y: np.ndarray, x: np.ndarray
 ) -> np.ndarray:
-    """Element of every lane within one channel of a tensor in columns.
+    """Element of every lane within one channel of as many sets of a tensor in columns as `count_sets` says.
 
     Parameters
     ----------
@@ -45,21 +59,27 @@ def pixels_from_columns(
     Returns
     -------
     numpy.ndarray
-        int64 ``[panels, vectors, lanes]``.
+        int64 ``[sets * panels, vectors, lanes]``, those of the target.
     """
+    _, sets = count_sets(source, target)
     panel, vector = np.meshgrid(np.arange(target.panels), np.arange(target.vectors), indexing="ij")
     at_y, at_x = target.pixel(panel, vector)
     at_y, at_x = np.clip(at_y, 0, target.height - 1), np.clip(at_x, 0, target.width - 1)
-    return column_elements(source, channels, y[at_y, at_x], x[at_y, at_x])
+    image = np.arange(sets)[:, None, None, None] * target.images + target.lane_image
+    elements = column_elements(source, channels, y[at_y, at_x], x[at_y, at_x], image)
+    return elements.reshape(sets * target.panels, target.vectors, target.lanes)
 
 
-def column_elements(source: Geometry, channels: int, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Element of pixels within the first channel of one image in columns, in the shape of `y`."""
-    panel, vector, lane = source.locate(y, x)
+def column_elements(
+    source: Geometry, channels: int, y: np.ndarray, x: np.ndarray, image: np.ndarray | int = 0
+) -> np.ndarray:
+    """Element of pixels within the first channel of a tensor in columns; arguments as of `Geometry.locate`."""
+    panel, vector, lane = source.locate(y, x, image)
     return (panel * channels * source.vectors + vector) * source.lanes + lane
 
 
 def image_pixels(source: Geometry, channels: int) -> np.ndarray:
-    """Element of every pixel, row by row, int64 ``[height * width]``."""
-    y, x = np.meshgrid(np.arange(source.height), np.arange(source.width), indexing="ij")
-    return column_elements(source, channels, y, x).reshape(-1)
+    """Element of every pixel of a set, row by row, int64 ``[images, height * width]``."""
+    sizes = (source.images, source.height, source.width)
+    image, y, x = np.meshgrid(*(np.arange(size) for size in sizes), indexing="ij")
+    return column_elements(source, channels, y, x, image).reshape(source.images, -1)

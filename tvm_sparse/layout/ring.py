@@ -79,8 +79,10 @@ def ring_of_panels(
     -------
     Ring or None
         None where the lanes of a vector come from several stored vectors, as in images that do not fill their
-        subimages.
+        subimages, or other images share them.
     """
+    if source.images != target.images:
+        return None
     panels = np.arange(target.panels)
     rows, columns = target.tile
     gy, gx = np.asarray(places, np.int64).reshape(-1, 2).T
@@ -90,7 +92,7 @@ def ring_of_panels(
     inside = (y >= 0) & (y < source.height) & (x >= 0) & (x < source.width)
     # What lies outside for all lanes may come from anywhere: from near by, so that it does not stand out.
     near_y, near_x = (np.clip(a, 0, size - 1) for a, size in ((y, source.height), (x, source.width)))
-    panel, vector, lane = source.locate(near_y, near_x)
+    panel, vector, lane = source.locate(near_y, near_x, target.lane_image)
     count = inside | ~inside.any(2, keepdims=True)
     stored = panel * source.vectors + vector
     one = np.where(count, stored, -1).max(2)
@@ -99,7 +101,7 @@ def ring_of_panels(
     bases = _Columns()
     own_panel, own_vector = np.divmod(one, source.vectors)
     # Unused lanes of the target may hold anything; those whose pixel lies outside of the image must not.
-    used = np.arange(target.lanes) < target.grid[0] * target.grid[1]
+    used = oy >= 0
     in_place = ((inside & (lane == np.arange(target.lanes))) | ~used).all((0, 2))
     numbers: dict[tuple[int, ...], int] = {}
     index = np.zeros(one.shape, np.int64)

@@ -145,7 +145,7 @@ def fits_cache(layer: Convolution, source: Geometry, chunks: int, isa: Isa) -> b
     It does where an image of the input fits, unless the output's channels are split between cores: each then reads all
     channels of the input, most of which other cores have written.
     """
-    fits = source.image_bytes(layer.weight.shape[1] * layer.groups) <= isa.l2_bytes // 2
+    fits = source.set_bytes(layer.weight.shape[1] * layer.groups) <= isa.l2_bytes // 2
     return fits and (chunks == 1 or isa.tasks == 1)
 
 
@@ -232,7 +232,7 @@ def count_chunks(
     repeated = read * per_group * layer.groups * places.touched / source.lanes
     work = max(1.0, vector_cycles) * row_bytes / (4 * target.lanes)
     least = max(1, round(rows * row_bytes / (_CHUNK_SHARE * isa.l2_bytes)))
-    chunks = balanced_chunks(source.batch * places.panels, isa.tasks, rows, repeated / work, least)
+    chunks = balanced_chunks(target.sets * places.panels, isa.tasks, rows, repeated / work, least)
     if layer.groups > 1:
         return max(chunks, layer.groups) if per_group > block else chunks
     return max(1, min(chunks, rows // 8))

@@ -24,7 +24,8 @@ def pack_move(
     Parameters
     ----------
     pixels : numpy.ndarray
-        ``[panels, vectors, lanes]``: element that each lane of the target reads, for its first channel.
+        ``[sets * panels, vectors, lanes]``: element that each lane of the target reads, for its first channel, of as
+        many sets as :func:`.relayout.count_sets` says.
     source, target : Geometry
         Geometries read and written.
     channels_in, channels_out : int
@@ -32,10 +33,11 @@ def pack_move(
     isa : Isa
         Instruction set.
     """
-    used = target.used.reshape(-1, target.lanes)
+    panels = len(pixels)
+    used = _used(target, panels).reshape(-1, target.lanes)
     pixels = fill_unused(pixels.reshape(-1, target.lanes), used)
-    bounds = panel_stripes(target.panels, target.vectors) * target.vectors
-    destination = _destinations(target, channels_out)
+    bounds = panel_stripes(panels, target.vectors) * target.vectors
+    destination = _destinations(target, panels, channels_out)
     sizes = _sizes(source, target, channels_in, channels_out)
     return PackedLayer(kernels.MoveColumns(), [_move_table(pixels, used, destination, bounds, sizes, isa)])
 
@@ -45,15 +47,16 @@ def pack_images(source: Geometry, channels: int, isa: Isa) -> PackedLayer:
     lanes = source.lanes
     pixels = relayout.image_pixels(source, channels)
     # The last vector overlaps the one before, where the lanes do not divide the image.
-    starts = np.minimum(np.arange(-(-len(pixels) // lanes)) * lanes, len(pixels) - lanes)
-    vectors = pixels[starts[:, None] + np.arange(lanes)]
+    starts = np.minimum(np.arange(-(-source.pixels // lanes)) * lanes, source.pixels - lanes)
+    vectors = pixels[:, starts[:, None] + np.arange(lanes)].reshape(-1, lanes)
+    destination = (np.arange(source.images)[:, None] * source.pixels * channels + starts).reshape(-1)
     sizes = {
         **_sizes(source, source, channels, channels),
-        "output_image": source.pixels * channels,
+        "output_set": source.images * source.pixels * channels,
         "output_channel": source.pixels,
     }
-    bounds = panel_stripes(len(starts), 1)
-    table = _move_table(vectors, np.ones(vectors.shape, bool), starts, bounds, sizes, isa)
+    bounds = panel_stripes(len(vectors), 1)
+    table = _move_table(vectors, np.ones(vectors.shape, bool), destination, bounds, sizes, isa)
     return PackedLayer(ToImages(merge=True), [table])
 
 
@@ -83,7 +86,8 @@ def pack_blend(
     Parameters
     ----------
     pixels : numpy.ndarray
-        ``[panels, vectors, 4, lanes]``: elements that each lane of the target reads, for the first channel.
+        ``[sets * panels, vectors, 4, lanes]``: elements that each lane of the target reads, for the first channel, of
+        as many sets as :func:`.relayout.count_sets` says.
     weights : numpy.ndarray
         float32, in the shape of `pixels`.
     source, target : Geometry
@@ -95,10 +99,10 @@ def pack_blend(
     residual : bool
         Whether a tensor of the target's shape is added.
     """
-    lanes = target.lanes
-    used = np.broadcast_to(target.used[:, :, None], pixels.shape)
+    lanes, panels = target.lanes, len(pixels)
+    used = np.broadcast_to(_used(target, panels)[:, :, None], pixels.shape)
     pixels = fill_unused(pixels, used)
-    stripes = panel_stripes(target.panels, target.vectors)
+    stripes = panel_stripes(panels, target.vectors)
     slots = [_distinct(pixels[a:b], used[a:b]) for a, b in zip(stripes[:-1], stripes[1:], strict=True)]
     most = max(len(vectors) for vectors, _, _ in slots)
     block = min(kernels.BUFFER_ELEMENTS // (most * lanes), block_of_channels(channels, most))
@@ -111,7 +115,7 @@ def pack_blend(
     )  # fmt: skip
     factors, which = np.unique(weights.reshape(-1, kernels.TAPS * lanes), axis=0, return_inverse=True)
     at = np.concatenate([position.reshape(-1, kernels.TAPS) for _, _, position in slots]) * block * lanes
-    blends = np.column_stack([_destinations(target, channels), at, which.reshape(-1) * kernels.TAPS * lanes])
+    blends = np.column_stack([_destinations(target, panels, channels), at, which.reshape(-1) * kernels.TAPS * lanes])
     sizes = _sizes(source, target, channels, channels)
     values = {
         **sizes,
@@ -130,12 +134,13 @@ def pack_blend(
 
 def _sizes(source: Geometry, target: Geometry, channels_in: int, channels_out: int) -> dict[str, int]:
     step_in, step_out = source.vectors * source.lanes, target.vectors * target.lanes
+    sets_in, sets_out = relayout.count_sets(source, target)
     return {
-        "images": target.batch,
+        "sets": target.sets // sets_out,
         "channels": channels_out,
-        "input_image": source.panels * channels_in * step_in,
+        "input_set": sets_in * source.panels * channels_in * step_in,
         "input_channel": step_in,
-        "output_image": target.panels * channels_out * step_out,
+        "output_set": sets_out * target.panels * channels_out * step_out,
         "output_channel": step_out,
     }
 
@@ -144,9 +149,14 @@ def _block(sizes: dict[str, int], block: int) -> dict[str, int | np.ndarray]:
     return {"channel_block": block, "channel_offsets": np.arange(block) * sizes["input_channel"]}
 
 
-def _destinations(target: Geometry, channels: int) -> np.ndarray:
-    """Element of each vector of an image in columns, for the first channel."""
-    panel, vector = np.divmod(np.arange(target.panels * target.vectors), target.vectors)
+def _used(target: Geometry, panels: int) -> np.ndarray:
+    """Whether a lane holds a pixel, for so many panels of some sets: bool ``[panels, vectors, lanes]``."""
+    return np.tile(target.used, (panels // target.panels, 1, 1))
+
+
+def _destinations(target: Geometry, panels: int, channels: int) -> np.ndarray:
+    """Element of each vector of so many panels in columns, for the first channel."""
+    panel, vector = np.divmod(np.arange(panels * target.vectors), target.vectors)
     return (panel * channels * target.vectors + vector) * target.lanes
 
 

@@ -34,19 +34,19 @@ def pack_panels(depthwise: StationaryDepthwise, kernel: Any, arrays: tuple[np.nd
         Instruction set.
     """
     source, target, channels = depthwise.source, depthwise.target, depthwise.layer.groups
-    chunks = balanced_chunks(target.batch * target.panels, isa.tasks, channels, _ANOTHER_CHUNK)
+    chunks = balanced_chunks(target.sets * target.panels, isa.tasks, channels, _ANOTHER_CHUNK)
     elements_in, elements_out = (channels * g.vectors * g.lanes for g in (source, target))
 
     def table(part: Part) -> np.ndarray:
         return pack_table(
             PANEL_FIELDS,
             {
-                "tasks": target.batch * len(part.stripes) * chunks,
+                "tasks": target.sets * len(part.stripes) * chunks,
                 "panels": len(part.stripes),
                 "chunks": chunks,
                 "chunk": np.linspace(0, channels, chunks + 1).astype(np.int64),
-                "input_image": source.panels * elements_in,
-                "output_image": target.panels * elements_out,
+                "input_set": source.panels * elements_in,
+                "output_set": target.panels * elements_out,
                 "input_channel": source.vectors * source.lanes,
                 "output": part.target[part.stripes] * elements_out,
                 **depthwise.fields(part),

@@ -56,7 +56,7 @@ def pack_from_columns(geometry: Geometry, channels: int, strides: Strides, rank:
 
 @dataclass
 class _Loops:
-    """Vectors of an image that a program lists, and how the kernel repeats it for all channels."""
+    """Vectors of a set of images that a program lists, and how the kernel repeats it for all channels."""
 
     elements: np.ndarray
     used: np.ndarray
@@ -70,7 +70,9 @@ class _Loops:
 
 def _loops(geometry: Geometry, channels: int, strides: Strides) -> _Loops:
     lanes, step = geometry.lanes, geometry.vectors * geometry.lanes
-    elements = relayout.pixels_from_image(geometry, strides.row, strides.column).reshape(-1, lanes)
+    image = geometry.pixels * channels
+    elements = relayout.pixels_from_image(geometry, image, strides.row, strides.column).reshape(-1, lanes)
+    before = (geometry.images - 1) * image
     used = geometry.used.reshape(-1, lanes)
     panel, vector = np.divmod(np.arange(len(elements)), geometry.vectors)
     places = panel * channels * step + vector * lanes
@@ -78,7 +80,7 @@ def _loops(geometry: Geometry, channels: int, strides: Strides) -> _Loops:
     panel, vector, _ = geometry.locate(sub_y, sub_x)
     rows = panel * geometry.vectors + vector
     if strides.channel != 1:
-        return _Loops(elements, used, places, rows, geometry.pixels, channels)
+        return _Loops(elements, used, places, rows, before + geometry.pixels, channels)
     # Channels lie side by side: they and the pixels after them are one row of elements.
     side = min(channels, QUAD)
     loops = _Loops(
@@ -86,7 +88,7 @@ def _loops(geometry: Geometry, channels: int, strides: Strides) -> _Loops:
         used=np.repeat(used, side, 0),
         places=(places[:, None] + np.arange(side) * step).reshape(-1),
         rows=(rows[..., None] * side + np.arange(side)).reshape(len(rows), -1),
-        size=geometry.pixels * channels,
+        size=before + image,
         channels=1,
     )
     if channels >= QUAD:
@@ -107,13 +109,13 @@ def _values(
     parts = max(1, round(vectors / _TASK_VECTORS))
     split = np.arange(parts + 1)
     return {
-        "images": geometry.batch,
+        "sets": geometry.sets,
         "parts": parts,
         "channels": loops.channels,
         "channel_block": min(loops.channels, -(-_TASK_VECTORS // vectors)),
-        "plain_image": geometry.pixels * channels,
+        "plain_set": geometry.images * geometry.pixels * channels,
         "plain_channel": strides.channel,
-        "columns_image": geometry.panels * channels * step,
+        "columns_set": geometry.panels * channels * step,
         "columns_channel": step,
         "steps": loops.steps,
         "last_step": loops.last_step,

@@ -45,7 +45,7 @@ def pack_max_pool(
         kernel = pool_columns.MaxPoolPanels(tile.tile, tile.kernel, tile.stride, tile.places)
         return pack_panels(stationary, kernel, (), isa)
     places = Places.plan(layer, source, target, None, isa)
-    blocks, pointers = _blocks(places, source.batch, channels, isa)
+    blocks, pointers = _blocks(places, target.sets, channels, isa)
     values = {"taps": places.taps, "tap_count": places.taps.size}
     packed = {"block": blocks, "block_pointers": pointers}
     tables = LayerTables(layer, source, target, None, isa, pool_columns.FIELDS, packed, values)
@@ -53,10 +53,10 @@ def pack_max_pool(
     return PackedLayer(windows, (tables.whole(places),), tables.stripes(places))
 
 
-def _blocks(places: Places, batch: int, channels: int, isa: Isa) -> tuple[np.ndarray, np.ndarray]:
+def _blocks(places: Places, sets: int, channels: int, isa: Isa) -> tuple[np.ndarray, np.ndarray]:
     """Blocks of channels whose windows fit the first-level cache, and their split into chunks."""
     size = max(1, min(int(STENCIL_SHARE * isa.l1_bytes) // 4, BUFFER_ELEMENTS) // places.channel_stride)
-    chunks = balanced_chunks(batch * places.stripes, isa.tasks, channels, _ANOTHER_CHUNK)
+    chunks = balanced_chunks(sets * places.stripes, isa.tasks, channels, _ANOTHER_CHUNK)
     blocks: list[tuple[int, int, int, int]] = []
     pointers = [0]
     bounds = np.linspace(0, channels, chunks + 1).astype(int).tolist()

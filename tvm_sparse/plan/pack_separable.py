@@ -42,7 +42,7 @@ def pack_separable(
         None where the kernels cannot do it, or where there are too few panels for the cores: parts of the second one's
         output channels, which they could share instead, would each compute the depth-wise convolution.
     """
-    panels = target.batch * target.panels
+    panels = target.sets * target.panels
     if -(-panels // isa.tasks) * isa.tasks > _UNEVEN * panels:
         return None
     packers = {"unstructured": pack_sparse, "dense": pack_dense}

@@ -183,13 +183,13 @@ class Places:
         empty = np.zeros(0, np.int64)
         panel = self.tile_panel if slots is None else slots[self.tile_panel]
         return {
-            "tasks": source.batch * self.stripes * chunks,
+            "tasks": target.sets * self.stripes * chunks,
             "chunks": chunks,
             "stripes": self.stripes,
             "parts": self.parts,
-            "input_image": source.panels * channels * elements_in,
+            "input_set": target.images // source.images * source.panels * channels * elements_in,
             "input_channel": elements_in,
-            "output_image": target.panels * rows * elements_out,
+            "output_set": target.panels * rows * elements_out,
             "output_panel": rows * elements_out,
             "output_channel": elements_out,
             "channels_out": rows,
@@ -203,16 +203,16 @@ class Places:
             "halo_pointers": program.pointers if program else empty,
             "halo_lanes": program.lanes if program else empty,
             **{f"halo_{kind}": getattr(program, kind) if program else empty for kind in KINDS},
-            **self._image_fields(channels * source.pixels),
+            **self._image_fields(target.images * channels * source.pixels),
         }
 
     def _image_fields(self, elements: int) -> dict[str, int | np.ndarray]:
-        """Fields of kernels that read plain images of so many elements."""
+        """Fields of kernels that read plain images, of which a set has so many elements."""
         image = self.program and self.program.image
         if image is None:
             return {}
         return {
-            "input_image": elements,
+            "input_set": elements,
             **{f"image_{kind}": getattr(image, kind) for kind in (*IMAGE_KINDS, *RUN_KINDS)},
             "image_pointers": image.pointers,
             "image_lanes": image.lanes,
@@ -248,7 +248,7 @@ def _halo(
     for tile in tiles:
         # The subimages' size, and with it the lanes, must not depend on the tile: the whole of them is computed.
         full = (target.sub_height * target.grid[0], target.sub_width * target.grid[1])
-        finer = Geometry(target.batch, *full, target.lanes, target.grid, tile)
+        finer = replace(target, height=full[0], width=full[1], tile=tile)
         window = layer.window
         ends = window.extent(*full)
         window = replace(window, padding=(top, left, ends[0] - top - source.height, ends[1] - left - source.width))
@@ -283,7 +283,7 @@ def _stripe(layer: Convolution, source: Geometry, target: Geometry, isa: Isa) ->
         if 4 * target.lanes * height * width <= isa.l1_bytes:
             return target.panels_down, target.panels_across
     # Of an image that does not fit the second-level cache, layers compute some rows of panels at a time.
-    large = source.image_bytes(layer.groups) > isa.l2_bytes // 2
+    large = source.set_bytes(layer.groups) > isa.l2_bytes // 2
     for down in [1] if large else _divisors(target.panels_down):
         for across in _divisors(target.panels_across):
             rows, columns = down * target.tile[0], across * target.tile[1]

@@ -38,7 +38,7 @@ def shared_panels(layer: Convolution, source: Geometry, target: Geometry, isa: I
     """
     rows, channels = layer.weight.shape[0], layer.weight.shape[1] * layer.groups
     window = layer.window
-    large = source.image_bytes(channels) > isa.l2_bytes // 2
+    large = source.set_bytes(channels) > isa.l2_bytes // 2
     if large or layer.groups > 1 or max(window.dilation) > 1 or window.kernel[0] <= window.stride[0]:
         return 1
     block = min(channels, window_channels(layer, target, isa))
@@ -50,7 +50,7 @@ def shared_panels(layer: Convolution, source: Geometry, target: Geometry, isa: I
         elements = (height + 2 * window.stride[0]) * width * target.lanes
         if down > 1 and elements * block > SHARED_BUFFER_ELEMENTS:
             break
-        units = source.batch * -(-target.panels_down // down) * target.panels_across
+        units = target.sets * -(-target.panels_down // down) * target.panels_across
         sums = 4 * rows * target.vectors * target.lanes * down / (sums_share * isa.l2_bytes)
         chunks = balanced_chunks(units, isa.tasks, rows, _BUILT_SHARE, max(1, round(sums)))
         lines = -(-units * chunks // isa.tasks) * height * width

@@ -183,7 +183,7 @@ def _count_pixels(layer: Convolution, packed: PackedLayer, isa: Isa, target: Geo
     table = TableValues(dense_pixels.FIELDS, packed.arrays[-1])
     frame = _Frame.of(packed.kernel, dense_pixels.FIELDS, packed.arrays[-1], isa)
     pixels, strip = dense_pixels.pixel_tile(isa)
-    groups = target.batch * int(table.array("pixel_groups", frame.tiles // target.batch).sum())
+    groups = target.sets * int(table.array("pixel_groups", frame.tiles // target.sets).sum())
     outputs, inputs = layer.weight.shape[0], layer.weight[0].size
     # Every group of pixels reads the weights of every strip, and an input of its own for each.
     strips = -(-outputs // (strip * isa.lanes))

@@ -132,11 +132,13 @@ def check(
     inputs_of: Callable[[np.ndarray], np.ndarray] = np.asarray,
     slack: float = 1,
     image: Callable[..., Strides] | None = None,
+    images: tuple[int, int] = (1, 1),
 ) -> PackedLayer:
     """Pack a layer, run it on random images and compare with the reference.
 
     Unused lanes of the inputs hold NaN and so does the output before: what leaks or is left out shows. `slack` widens
-    the bound of rounding errors. Grids are made `fitting`. With `image`, the kernel reads plain images of the strides
+    the bound of rounding errors. Grids are made `fitting`. So many
+    `images` share vectors of the input and of the output. With `image`, the kernel reads plain images of the strides
     that it gives for channels, height and width.
     """
     isa = isa_of(isa_name)
@@ -144,13 +146,13 @@ def check(
     x = inputs_of(rng.standard_normal(case.image).astype("float32"))
     weight, bias = weights(case, zeros), rng.standard_normal(case.outputs).astype("float32")
     height, width = case.window.output_size(*case.image[2:])
-    grid = fitting(grid or GRIDS[isa.lanes], isa.lanes)
-    target = Geometry(case.image[0], height, width, isa.lanes, grid, tile)
+    grid = fitting(grid or GRIDS[isa.lanes], isa.lanes // max(images))
+    target = Geometry(case.image[0], height, width, isa.lanes, grid, tile, images[1])
     if case.window == Window((1, 1)):
         source = target
     else:
-        source_grid = fitting(source_grid or grid, isa.lanes)
-        source = Geometry(case.image[0], *case.image[2:], isa.lanes, source_grid, source_tile)
+        source_grid = fitting(source_grid or grid, isa.lanes // max(images))
+        source = Geometry(case.image[0], *case.image[2:], isa.lanes, source_grid, source_tile, images[0])
     layer = Convolution(weight, bias, case.window, case.groups, activation, residual=residual)
     if image is None:
         packed = pack(layer, source, target, isa)

@@ -8,9 +8,12 @@ from scipy.special import softmax
 from tvm import relax
 
 from tests.transform.canonicalize.helpers import constant, module, random
+from tvm_sparse.layout.geometry import choose_geometry
+from tvm_sparse.layout.halo import Window
 
 from .compiled import RUNNABLE, WIDEST, every_isa
 from .pipeline import context_for, kernel_kinds, run_module
+from .reference import convolve
 
 OP = relax.op
 
@@ -125,3 +128,24 @@ def test_all_keys_masked_with_the_lowest_number():
     mask = np.zeros((3, 1, 1, 31), "float32")
     mask[1] = np.finfo("float32").min
     check(Case(3, 31, 2, 4, magnitude=1e-2), WIDEST, mask, tolerance=2e-3)
+
+
+@every_isa
+def test_pixels_of_images_that_share_vectors(isa_name):
+    """Their tokens are brought to vectors of their own: a kernel's keys are those of one image."""
+    case = Case(8, 25, 2, 4)
+    weight = random(6, 3, 3, 3, seed=5)
+    matrices = [random(6, 8, seed=i) for i in range(3)]
+
+    def body(x):
+        images = OP.reshape(OP.nn.conv2d(x, constant(weight), padding=1), (8, 6, 25))
+        tokens = relax.BlockBuilder.current().emit(OP.permute_dims(images, [0, 2, 1]))
+        heads = [OP.reshape(OP.matmul(tokens, constant(matrix)), (8, 25, 2, 4)) for matrix in matrices]
+        return OP.reshape(OP.nn.attention(*heads), (8, 25, 8))
+
+    context, x = context_for(isa_name), random(8, 3, 5, 5, seed=7)
+    assert choose_geometry(8, 5, 5, context.isa.lanes).images > 1
+    (got,) = run_module(module([x.shape], body), context, [x])
+    assert {"AttentionColumns", "MoveColumns"} <= kernel_kinds(context)
+    tokens = convolve(x, weight, Window((3, 3), padding=(1, 1, 1, 1))).reshape(8, 6, 25).transpose(0, 2, 1)
+    np.testing.assert_allclose(got, expected(case, matrices, tokens, tokens), rtol=0, atol=2e-4)

@@ -23,15 +23,16 @@ def geometry_of(rng: np.random.Generator, batch: int, height: int, width: int, l
     """The chosen geometry, or any other."""
     if rng.random() < 0.6:
         return choose_geometry(batch, height, width, lanes)
-    down = int(rng.integers(1, lanes + 1))
-    across = int(rng.integers(1, lanes // down + 1))
+    images = int(rng.choice([n for n in (1, 2, 4) if batch % n == 0]))
+    down = int(rng.integers(1, lanes // images + 1))
+    across = int(rng.integers(1, lanes // images // down + 1))
     tile = (int(rng.integers(1, 5)), int(rng.integers(1, 4)))
-    return Geometry(batch, height, width, lanes, (down, across), tile)
+    return Geometry(batch, height, width, lanes, (down, across), tile, images)
 
 
 def pair(rng: np.random.Generator, lanes: int) -> tuple[Geometry, Geometry, np.ndarray]:
     """Two geometries, half of the time of one size, and images for the first."""
-    batch, channels = int(rng.integers(1, 4)), int(rng.integers(1, 25))
+    batch, channels = int(rng.integers(1, 5)), int(rng.integers(1, 25))
     height, width, new_height, new_width = (int(size) for size in rng.choice(SIZES, 4))
     if rng.random() < 0.5:
         new_height, new_width = height, width
@@ -74,7 +75,7 @@ def test_linear_resizing(isa_name, mode, residual):
             pixels.append(relayout.pixels_from_columns(target, source, channels, y, x))
             weight = np.outer(axes[0][1][down], axes[1][1][across]).astype("float32")
             packed_weight = target.pack(np.broadcast_to(weight, (target.batch, 1, *weight.shape)))
-            weights.append(packed_weight[: target.panels, 0])
+            weights.append(np.tile(packed_weight[: target.panels, 0], (len(pixels[0]) // target.panels, 1, 1)))
         packed = pack_blend(np.stack(pixels, 2), np.stack(weights, 2), source, target, channels, isa, residual)
         stored = [source.pack(images, NOWHERE)]
         other = rng.standard_normal((target.batch, channels, target.height, target.width)).astype("float32")

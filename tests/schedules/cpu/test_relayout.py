@@ -134,7 +134,7 @@ def unchanged(x, channels):
 
 @every_isa
 def test_mean_over_pixels(isa_name):
-    shapes = [(1, 3, 7, 5), (2, 17, 9, 13)]
+    shapes = [(1, 3, 7, 5), (2, 17, 9, 13), (8, 5, 3, 3)]
     context = context_for(isa_name)
 
     def body(*inputs):

@@ -22,6 +22,7 @@ from tests.transform.canonicalize.helpers import (
     rewritten,
 )
 from tvm_sparse.transform.batch import CopyViews, SplitBatch, cost
+from tvm_sparse.transform.batch.roles import roles_of
 from tvm_sparse.transform.context import CompileContext
 from tvm_sparse.transform.fuse_layers import FuseLayers
 from tvm_sparse.transform.pipeline import run_phases
@@ -43,9 +44,9 @@ def sparse(*shape):
     return constant(weight / 4)
 
 
-def convolutions(x, count=6):
+def convolutions(x, channels=64, count=6):
     for _ in range(count):
-        x = NN.relu(NN.conv2d(x, sparse(64, 64, 3, 3), padding=1))
+        x = NN.relu(NN.conv2d(x, sparse(channels, channels, 3, 3), padding=1))
     return x
 
 
@@ -87,6 +88,20 @@ def test_images_that_exceed_a_part_of_the_shared_cache_run_one_by_one(monkeypatc
 
     (part,) = parts(rewritten(module([(8, 64, 40, 40)], body), FuseLayers(), SplitBatch(context)))
     assert int(part.params[0].ty.shape[0]) == images
+
+
+@pytest.mark.parametrize("size", [14, 28])
+def test_images_that_share_vectors_cost_less(size):
+    """Four images of 14 pixels fill the lanes that one of them leaves empty; those of 28 leave none."""
+    mod = rewritten(module([(16, 32, size, size)], lambda x: convolutions(x, 32, 1)), FuseLayers())
+    call = mod["main"].body.blocks[0].bindings[0].value
+    costs = cost.GroupCosts(replace(compilation().isa, l2_bytes=1 << 30), 16, 0)
+    roles = roles_of(call, 16)
+    alone, together = (costs.call(call, roles, group) - 16 // group * cost._CALL_CYCLES for group in (1, 4))
+    if size == 14:
+        assert alone > 1.1 * together
+    else:
+        assert alone == pytest.approx(together, rel=1e-6)
 
 
 def test_small_images_stay_together():

@@ -121,8 +121,10 @@ class GroupCosts:
         else:
             source = choose_geometry(group, *source_shape[2:], self.isa.lanes)
             target = choose_geometry(group, *shape[2:], self.isa.lanes)
-        panel = self._panel(call, replace(source, batch=1), replace(target, batch=1))
-        return target.batch * target.panels * panel, weights
+        panel = self._panel(call, replace(source, batch=source.images), replace(target, batch=target.images))
+        # Weights that do not fit the cache come from memory for each panel, while the units compute.
+        panel = max(panel, self._missing(weights) * weights / MEMORY_BYTES)
+        return target.sets * target.panels * panel, weights
 
     def _panel(self, call: relax.Call, source: Geometry | None, target: Geometry | None) -> float:
         """Cycles of a layer's panel (or plain row) in the faster of the dense and the unstructured format."""

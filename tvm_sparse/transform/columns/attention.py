@@ -7,6 +7,7 @@ from math import sqrt
 import numpy as np
 from tvm import relax
 
+from tvm_sparse.layout.geometry import choose_geometry
 from tvm_sparse.layout.table import pack_table
 from tvm_sparse.schedules.cpu.attention_columns import FIELDS, GROUP, AttentionColumns
 
@@ -20,7 +21,7 @@ def lower_attention(lowering: Lowering, call: relax.Call) -> Result:
 
     Keys and values are in columns already; queries may be made so.
     """
-    q, k, v = (lowering.in_place(argument) for argument in call.args[:3])
+    q, k, v = (_of_sequences(lowering, argument) for argument in call.args[:3])
     shape = static_shape(call)
     if k is None or v is None or shape is None or call.attrs.causal_mask is not None:
         return None
@@ -51,6 +52,15 @@ def lower_attention(lowering: Lowering, call: relax.Call) -> Result:
     result = Columns(out, q.geometry, v.channels, shape, True, heads)
     few = lowering.is_few(batch * q.geometry.pixels)
     return lowering.emitter.plain(result) if few else result
+
+
+def _of_sequences(lowering: Lowering, argument: relax.Expr) -> Columns | None:
+    """The form in columns, if there is one, each sequence in vectors of its own."""
+    x = lowering.in_place(argument)
+    if x is None or x.geometry.images == 1:
+        return x
+    batch, height, width, lanes = x.geometry.batch, x.geometry.height, x.geometry.width, x.geometry.lanes
+    return lowering.emitter.with_geometry(x, choose_geometry(batch, height, width, lanes, most_images=1))
 
 
 def _table(q: Columns, k: Columns, v: Columns, heads: int, depth: int, value_depth: int) -> dict[str, int | np.ndarray]:

@@ -78,10 +78,16 @@ def _per_image_operand(
     batch = like.geometry.batch
     if like.tokens or shape not in ((batch, like.channels, 1, 1), (1, like.channels, 1, 1)):
         return None
-    emitter = lowering.emitter
+    emitter, geometry = lowering.emitter, like.geometry
     value = lowering.plain(argument)
-    if shape[0] > 1 and like.geometry.panels > 1:
-        value = emitter.emit(relax.op.repeat(value, like.geometry.panels, axis=0))
+    if shape[0] > 1 and geometry.images > 1:
+        # The number of each lane's image.
+        by_set = emitter.emit(relax.op.reshape(value, (geometry.sets, geometry.images, like.channels, 1)))
+        by_image = emitter.emit(relax.op.permute_dims(by_set, [0, 2, 3, 1]))
+        lanes = relax.const(geometry.lane_image)
+        value = emitter.emit(relax.op.take(by_image, lanes, axis=3, mode="clip"))
+    if shape[0] > 1 and geometry.panels > 1:
+        value = emitter.emit(relax.op.repeat(value, geometry.panels, axis=0))
     return value
 
 

@@ -62,7 +62,8 @@ def _image_layer(
     if not lowering.is_read_once(call.args[0]):
         return None
     isa = lowering.context.isa
-    source, target = (choose_geometry(s[0], *s[2:], isa.lanes) for s in (x_shape, out_shape))
+    target = choose_geometry(out_shape[0], *out_shape[2:], isa.lanes)
+    source = choose_geometry(x_shape[0], *x_shape[2:], isa.lanes, most_images=1)
     value, strides = lowering.emitter.plain_image(lowering.plain(call.args[0]))
     choice = choose_format(lowering.context.plan, str(call.attrs["name"]), layer, source, target, isa)
     packed = pack_image_layer(choice.format, layer, source, target, isa, strides)
@@ -91,20 +92,26 @@ _MOVE_CYCLES = 1.3
 
 
 def align(lowering: Lowering, x: Columns, target: Geometry, window: Window) -> Columns:
-    """Relayout the input of a window where its lanes lie so differently that building the windows would cost more."""
-    if window.stride == (1, 1):
-        return x
+    """Relayout the input of a window where its lanes lie so differently that building the windows would cost more.
+
+    And where it has more images in a vector than the output.
+    """
     source = x.geometry
-    tile = (1, 1)
-    aligned = Geometry(source.batch, source.height, source.width, source.lanes, target.grid, tile)
+    if window.stride == (1, 1) and source.images == target.images:
+        return x
+    aligned = replace(source, grid=target.grid, images=target.images, tile=(1, 1))
     tile = (
         max(r for r in range(1, 8) if aligned.sub_height % r == 0),
         max(v for v in range(1, 3) if aligned.sub_width % v == 0),
     )
     aligned = replace(aligned, tile=tile)
-    before = halo_program(source, target, window, x.channels).cycles
-    after = halo_program(aligned, target, window, x.channels).cycles + _MOVE_CYCLES * source.pixels
-    return lowering.emitter.with_geometry(x, aligned) if after < before else x
+    if source.images <= target.images:
+        before = halo_program(source, target, window, x.channels).cycles
+        move = _MOVE_CYCLES * target.images * source.pixels
+        after = halo_program(aligned, target, window, x.channels).cycles + move
+        if before <= after:
+            return x
+    return lowering.emitter.with_geometry(x, aligned)
 
 
 def _stays_in_rows(

@@ -31,7 +31,7 @@ def lower_norm(lowering: Lowering, call: relax.Call) -> Result:
     first = min(FIRST, x.channels)
     numbers = np.array([float(attrs.epsilon), 1 / x.channels, 1 / first], np.float32)
     values = {
-        "panels": x.geometry.batch * x.geometry.panels,
+        "panels": x.geometry.sets * x.geometry.panels,
         "vectors": x.geometry.vectors,
         "channels": x.channels,
         "first": first,

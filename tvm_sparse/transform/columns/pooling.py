@@ -105,7 +105,9 @@ def _mean(lowering: Lowering, x: Columns) -> relax.Var:
     table = pack_table(
         kernels.MEAN_FIELDS,
         {
-            "images": geometry.batch,
+            "sets": geometry.sets,
+            "images": geometry.images,
+            "image_lanes": geometry.image_lanes,
             "panels": geometry.panels,
             "channels": x.channels,
             "vectors": geometry.vectors,

@@ -93,8 +93,9 @@ class Blend:
             pixels.append(relayout.pixels_from_columns(target, x.geometry, x.channels, y, x_at))
             weight = np.outer(axes[0][1][down], axes[1][1][across]).astype(np.float32)
             weights.append(target.pack(np.broadcast_to(weight, (self.shape[0], 1, *weight.shape)))[: target.panels])
+        sets = len(pixels[0]) // target.panels
         packed = pack_blend(
-            np.stack(pixels, axis=2), np.stack([w[:, 0] for w in weights], axis=2),
+            np.stack(pixels, axis=2), np.tile(np.stack([w[:, 0] for w in weights], axis=2), (sets, 1, 1, 1)),
             x.geometry, target, x.channels, lowering.context.isa, other is not None,
         )  # fmt: skip
         added = [] if other is None else [lowering.emitter.with_geometry(other, target).value]
@@ -128,7 +129,7 @@ def lower_strided_slice(lowering: Lowering, call: relax.Call) -> Result:
         return None
     rows = np.arange(shape[down]) * jumps[down] + starts[down] if down is not None else np.zeros(1, np.int64)
     y, x_at = np.meshgrid(rows, np.arange(shape[across]) * jumps[across] + starts[across], indexing="ij")
-    if x.tokens and y.size == 1 and lowering.is_few(x.geometry.batch):
+    if x.tokens and y.size == x.geometry.images == 1 and lowering.is_few(x.geometry.batch):
         return _single_token(lowering, x, y, x_at, shape)
     tokens = x.tokens and down is None
     target = choose_geometry(x.geometry.batch, *y.shape, lowering.emitter.lanes, tokens)

@@ -218,9 +218,8 @@ class Emitter:
         source = columns.geometry
         pixels = relayout.pixels_from_columns(geometry, source, columns.channels, y, x)
         if shift is not None:
-            panel, vector = np.meshgrid(
-                np.arange(geometry.panels), np.arange(geometry.vectors), indexing="ij"
-            )
+            panel, vector = np.meshgrid(np.arange(len(pixels)), np.arange(geometry.vectors), indexing="ij")
+            panel = panel % geometry.panels
             at_y, at_x = geometry.pixel(panel, vector)
             clipped = np.clip(at_y, 0, geometry.height - 1), np.clip(at_x, 0, geometry.width - 1)
             pixels = pixels + shift[clipped] * source.vectors * source.lanes
