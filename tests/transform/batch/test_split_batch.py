@@ -104,6 +104,15 @@ def test_images_that_share_vectors_cost_less(size):
         assert alone == pytest.approx(together, rel=1e-6)
 
 
+def test_weights_beyond_the_cache_are_read_for_every_group():
+    """Sixteen rows are one panel, which waits for the weights as long as one of eight rows does."""
+    mod = rewritten(module([(16, 512)], lambda x: OP.matmul(x, constant(random(512, 2048)))), FuseLayers())
+    call = mod["main"].body.blocks[0].bindings[0].value
+    costs = cost.GroupCosts(replace(compilation().isa, l2_bytes=1 << 18), 16, 0)
+    halves, whole = (costs.call(call, roles_of(call, 16), group) for group in (8, 16))
+    assert halves > 1.4 * whole
+
+
 def test_small_images_stay_together():
     before = rewritten(module([(8, 64, 7, 7)], convolutions), FuseLayers())
     assert_unchanged(before, SplitBatch(compilation()))

@@ -122,8 +122,8 @@ class GroupCosts:
             source = choose_geometry(group, *source_shape[2:], self.isa.lanes)
             target = choose_geometry(group, *shape[2:], self.isa.lanes)
         panel = self._panel(call, replace(source, batch=source.images), replace(target, batch=target.images))
-        # Weights that do not fit the cache come from memory for each panel, while the units compute.
-        panel = max(panel, self._missing(weights) * weights / MEMORY_BYTES)
+        # Weights that do not fit the cache are read again for each panel, while the units compute.
+        panel = max(panel, weights * self._reading(weights, 1))
         return target.sets * target.panels * panel, weights
 
     def _panel(self, call: relax.Call, source: Geometry | None, target: Geometry | None) -> float:
