@@ -33,7 +33,7 @@ _PLAIN_FIELDS = (
 )
 TO_COLUMNS_FIELDS = _PLAIN_FIELDS
 FROM_COLUMNS_FIELDS = (*_PLAIN_FIELDS, "elements", "element_parts")
-MEAN_FIELDS = ("sets", "images", "image_lanes", "panels", "channels", "vectors", "masks")
+MEAN_FIELDS = ("sets", "panels", "channels", "vectors", "masks")
 
 
 @dataclass(frozen=True)
@@ -209,11 +209,21 @@ def _emit_parts(table: TableReader, quad_width: int, quad: Callable, rest: list[
 
 @dataclass(frozen=True)
 class MeanColumns:
-    """Mean over the pixels of each image and channel: columns to ``[N, C, 1, 1]``."""
+    """Mean over the pixels of each image and channel: columns to ``[N, C, 1, 1]``.
+
+    Parameters
+    ----------
+    images, image_lanes : int
+        Images that share vectors, and lanes of each; an image by itself may have any lanes.
+    """
+
+    images: int = 1
+    image_lanes: int = 0
 
     def symbol(self, isa: Isa) -> str:
         """Name of the compiled function."""
-        return f"tvm_sparse_mean_columns_{isa.name}"
+        shared = f"{self.images}x{self.image_lanes}_" if self.images > 1 else ""
+        return f"tvm_sparse_mean_columns_{shared}{isa.name}"
 
     def build(self, isa: Isa) -> PrimFunc:
         """Build the kernel: ``(x, scale, table, y)``; the scale is one over the pixels."""
@@ -227,22 +237,19 @@ class MeanColumns:
         floats, ints = f"float32x{lanes}", f"int32x{lanes}"
         with T.parallel(0, table.scalar("sets") * table.scalar("channels")) as place:
             channels = T.bind(table.scalar("channels"))
-            number, channel = T.bind(T.truncdiv(place, channels)), T.bind(T.truncmod(place, channels))
+            set_number, channel = T.bind(T.truncdiv(place, channels)), T.bind(T.truncmod(place, channels))
             panels, vectors = T.bind(table.scalar("panels")), T.bind(table.scalar("vectors"))
             (total,) = registers(1, lanes)
             total.set(constant(0.0, lanes))
             with T.serial(0, panels) as panel:
-                base = T.bind((((number * panels) + panel) * channels + channel) * vectors * lanes)
+                base = T.bind((((set_number * panels) + panel) * channels + channel) * vectors * lanes)
                 with T.serial(0, vectors) as s:
                     mask = table.vector("masks", (panel * vectors + s) * lanes)
                     bits = T.reinterpret(ints, source.load_vector(base + s * lanes))
                     total.set(total.value + T.reinterpret(floats, T.bitwise_and(bits, mask)))
-            sums = Flat(T.alloc_buffer((lanes,), "float32", scope="global"), lanes)
-            sums.store_vector(0, total.value)
-            images, image_lanes = T.bind(table.scalar("images")), T.bind(table.scalar("image_lanes"))
-            with T.serial(0, images) as image:
-                mean = T.alloc_buffer((1,), "float32", scope="global")
-                T.buffer_store(mean, T.float32(0), [0])
-                with T.serial(0, image_lanes) as lane:
-                    T.buffer_store(mean, mean[0] + sums[image * image_lanes + lane], [0])
-                output.store((number * images + image) * channels + channel, mean[0] * scale[0])
+            count = self.image_lanes if self.images > 1 else lanes
+            for image in range(self.images):
+                lanes_sum, *rest = (T.Shuffle([total.value], [image * count + lane]) for lane in range(count))
+                for value in rest:
+                    lanes_sum = lanes_sum + value
+                output.store((set_number * self.images + image) * channels + channel, lanes_sum * scale[0])

@@ -179,9 +179,14 @@ class Geometry:
     @cached_property
     def used(self) -> np.ndarray:
         """Whether a lane holds a pixel, bool ``[panels, vectors, lanes]``."""
-        panel, vector = np.meshgrid(np.arange(self.panels), np.arange(self.vectors), indexing="ij")
-        y, x = self.pixel(panel, vector)
+        y, x = self._lane_pixels
         return (y >= 0) & (y < self.height) & (x >= 0) & (x < self.width)
+
+    @cached_property
+    def nearest_pixel(self) -> tuple[np.ndarray, np.ndarray]:
+        """Row and column of every lane's pixel, ``[panels, vectors, lanes]`` each; of one near by where it has none."""
+        y, x = self._lane_pixels
+        return np.clip(y, 0, self.height - 1), np.clip(x, 0, self.width - 1)
 
     def pack(self, images: np.ndarray, fill: float = 0.0) -> np.ndarray:
         """Store ``[batch, C, height, width]`` in columns; unused lanes hold `fill`."""
@@ -200,6 +205,12 @@ class Geometry:
             raise ValueError(f"columns of shape {columns.shape} do not fit {self}")
         panel, vector, lane = self._all_pixels()
         return np.ascontiguousarray(columns[panel, :, vector, lane].transpose(0, 3, 1, 2))
+
+    @cached_property
+    def _lane_pixels(self) -> tuple[np.ndarray, np.ndarray]:
+        """Row and column of every lane's pixel, also outside of the image: ``[panels, vectors, lanes]`` each."""
+        panel, vector = np.meshgrid(np.arange(self.panels), np.arange(self.vectors), indexing="ij")
+        return self.pixel(panel, vector)
 
     def _all_pixels(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Where all pixels of all images are, ``[batch, height, width]`` each."""

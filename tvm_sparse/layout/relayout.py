@@ -22,9 +22,7 @@ def pixels_from_image(geometry: Geometry, image_stride: int, row_stride: int, co
     numpy.ndarray
         int64 ``[panels, vectors, lanes]``; lanes without a pixel repeat one of the image.
     """
-    panel, vector = np.meshgrid(np.arange(geometry.panels), np.arange(geometry.vectors), indexing="ij")
-    y, x = geometry.pixel(panel, vector)
-    y, x = np.clip(y, 0, geometry.height - 1), np.clip(x, 0, geometry.width - 1)
+    y, x = geometry.nearest_pixel
     return geometry.lane_image * image_stride + y * row_stride + x * column_stride
 
 
@@ -62,11 +60,9 @@ def pixels_from_columns(
         int64 ``[sets * panels, vectors, lanes]``, those of the target.
     """
     _, sets = count_sets(source, target)
-    panel, vector = np.meshgrid(np.arange(target.panels), np.arange(target.vectors), indexing="ij")
-    at_y, at_x = target.pixel(panel, vector)
-    at_y, at_x = np.clip(at_y, 0, target.height - 1), np.clip(at_x, 0, target.width - 1)
+    at = target.nearest_pixel
     image = np.arange(sets)[:, None, None, None] * target.images + target.lane_image
-    elements = column_elements(source, channels, y[at_y, at_x], x[at_y, at_x], image)
+    elements = column_elements(source, channels, y[at], x[at], image)
     return elements.reshape(sets * target.panels, target.vectors, target.lanes)
 
 

@@ -89,7 +89,7 @@ def pack_blend(
         ``[sets * panels, vectors, 4, lanes]``: elements that each lane of the target reads, for the first channel, of
         as many sets as :func:`.relayout.count_sets` says.
     weights : numpy.ndarray
-        float32, in the shape of `pixels`.
+        float32 ``[panels, vectors, 4, lanes]``, those of every set.
     source, target : Geometry
         Geometries read and written.
     channels : int
@@ -115,7 +115,8 @@ def pack_blend(
     )  # fmt: skip
     factors, which = np.unique(weights.reshape(-1, kernels.TAPS * lanes), axis=0, return_inverse=True)
     at = np.concatenate([position.reshape(-1, kernels.TAPS) for _, _, position in slots]) * block * lanes
-    blends = np.column_stack([_destinations(target, panels, channels), at, which.reshape(-1) * kernels.TAPS * lanes])
+    factor = np.tile(which.reshape(-1) * kernels.TAPS * lanes, panels // target.panels)
+    blends = np.column_stack([_destinations(target, panels, channels), at, factor])
     sizes = _sizes(source, target, channels, channels)
     values = {
         **sizes,

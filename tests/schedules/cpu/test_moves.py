@@ -75,7 +75,7 @@ def test_linear_resizing(isa_name, mode, residual):
             pixels.append(relayout.pixels_from_columns(target, source, channels, y, x))
             weight = np.outer(axes[0][1][down], axes[1][1][across]).astype("float32")
             packed_weight = target.pack(np.broadcast_to(weight, (target.batch, 1, *weight.shape)))
-            weights.append(np.tile(packed_weight[: target.panels, 0], (len(pixels[0]) // target.panels, 1, 1)))
+            weights.append(packed_weight[: target.panels, 0])
         packed = pack_blend(np.stack(pixels, 2), np.stack(weights, 2), source, target, channels, isa, residual)
         stored = [source.pack(images, NOWHERE)]
         other = rng.standard_normal((target.batch, channels, target.height, target.width)).astype("float32")

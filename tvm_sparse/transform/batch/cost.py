@@ -96,7 +96,7 @@ class GroupCosts:
         return sum(_bytes(variable) for variable in variables) / 4 * cycles
 
     def _reading(self, size: float, threads: int) -> float:
-        """Cycles for a byte of an operator's tensors beside what arithmetic hides, where they have so many bytes."""
+        """Cycles for a byte of tensors or weights of so many bytes that are read again, none where they are cached."""
         from_memory = float(np.clip(size / (_SHARED_CACHES * self.isa.l2_bytes) - 0.5, 0, 1))
         return self._missing(size / threads) * (1 + (_MEMORY_LOSS - 1) * from_memory) / MEMORY_BYTES
 

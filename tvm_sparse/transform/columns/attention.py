@@ -21,7 +21,7 @@ def lower_attention(lowering: Lowering, call: relax.Call) -> Result:
 
     Keys and values are in columns already; queries may be made so.
     """
-    q, k, v = (_of_sequences(lowering, argument) for argument in call.args[:3])
+    q, k, v = (lowering.in_place(argument) for argument in call.args[:3])
     shape = static_shape(call)
     if k is None or v is None or shape is None or call.attrs.causal_mask is not None:
         return None
@@ -36,6 +36,7 @@ def lower_attention(lowering: Lowering, call: relax.Call) -> Result:
     if q is None or q.geometry.batch != batch or len(q.shape) != 4:
         # A few queries, which their linear layer reads and writes as plain rows.
         q = lowering.emitter.sequence_columns(lowering.plain(call.args[0]))
+    q, k, v = (_in_own_vectors(lowering, x) for x in (q, k, v))
     heads, depth, value_depth = shape[2], q.channels // shape[2], v.channels // shape[2]
     scale = call.attrs.scale
     factor = 1 / sqrt(depth) if scale is None else float(getattr(scale, "value", scale))
@@ -54,20 +55,19 @@ def lower_attention(lowering: Lowering, call: relax.Call) -> Result:
     return lowering.emitter.plain(result) if few else result
 
 
-def _of_sequences(lowering: Lowering, argument: relax.Expr) -> Columns | None:
-    """The form in columns, if there is one, each sequence in vectors of its own."""
-    x = lowering.in_place(argument)
-    if x is None or x.geometry.images == 1:
+def _in_own_vectors(lowering: Lowering, x: Columns) -> Columns:
+    """Pixels as tokens, each image in vectors of its own."""
+    geometry = x.geometry
+    if geometry.images == 1:
         return x
-    batch, height, width, lanes = x.geometry.batch, x.geometry.height, x.geometry.width, x.geometry.lanes
-    return lowering.emitter.with_geometry(x, choose_geometry(batch, height, width, lanes, most_images=1))
+    alone = choose_geometry(geometry.batch, geometry.height, geometry.width, geometry.lanes, most_images=1)
+    return lowering.emitter.with_geometry(x, alone)
 
 
 def _table(q: Columns, k: Columns, v: Columns, heads: int, depth: int, value_depth: int) -> dict[str, int | np.ndarray]:
     queries, keys = q.geometry, k.geometry
     width, key_lanes = queries.vectors * queries.lanes, keys.vectors * keys.lanes
-    panel, vector = np.meshgrid(np.arange(keys.panels), np.arange(keys.vectors), indexing="ij")
-    y, x = keys.pixel(panel, vector)
+    y, x = keys.nearest_pixel
     tokens = np.where(keys.used, y * keys.width + x, -1).reshape(-1, GROUP)
     # Groups of neighbouring lanes; those without any key are left out.
     groups = np.flatnonzero((tokens >= 0).any(1))

@@ -92,9 +92,9 @@ _MOVE_CYCLES = 1.3
 
 
 def align(lowering: Lowering, x: Columns, target: Geometry, window: Window) -> Columns:
-    """Relayout the input of a window where its lanes lie so differently that building the windows would cost more.
+    """Relayout the input of a window where building the windows from its lanes would cost more.
 
-    And where it has more images in a vector than the output.
+    So it does where more images share its vectors than the output's: they could not be built at all.
     """
     source = x.geometry
     if window.stride == (1, 1) and source.images == target.images:

@@ -106,8 +106,6 @@ def _mean(lowering: Lowering, x: Columns) -> relax.Var:
         kernels.MEAN_FIELDS,
         {
             "sets": geometry.sets,
-            "images": geometry.images,
-            "image_lanes": geometry.image_lanes,
             "panels": geometry.panels,
             "channels": x.channels,
             "vectors": geometry.vectors,
@@ -116,4 +114,5 @@ def _mean(lowering: Lowering, x: Columns) -> relax.Var:
     )
     scale = np.array([1.0 / geometry.pixels], np.float32)
     shape = (geometry.batch, x.channels, 1, 1)
-    return lowering.emitter.kernel(kernels.MeanColumns(), [x.value, scale, table], shape)
+    kernel = kernels.MeanColumns(geometry.images, geometry.image_lanes if geometry.images > 1 else 0)
+    return lowering.emitter.kernel(kernel, [x.value, scale, table], shape)

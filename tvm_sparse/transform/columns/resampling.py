@@ -93,9 +93,8 @@ class Blend:
             pixels.append(relayout.pixels_from_columns(target, x.geometry, x.channels, y, x_at))
             weight = np.outer(axes[0][1][down], axes[1][1][across]).astype(np.float32)
             weights.append(target.pack(np.broadcast_to(weight, (self.shape[0], 1, *weight.shape)))[: target.panels])
-        sets = len(pixels[0]) // target.panels
         packed = pack_blend(
-            np.stack(pixels, axis=2), np.tile(np.stack([w[:, 0] for w in weights], axis=2), (sets, 1, 1, 1)),
+            np.stack(pixels, axis=2), np.stack([w[:, 0] for w in weights], axis=2),
             x.geometry, target, x.channels, lowering.context.isa, other is not None,
         )  # fmt: skip
         added = [] if other is None else [lowering.emitter.with_geometry(other, target).value]

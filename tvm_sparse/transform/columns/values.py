@@ -218,11 +218,8 @@ class Emitter:
         source = columns.geometry
         pixels = relayout.pixels_from_columns(geometry, source, columns.channels, y, x)
         if shift is not None:
-            panel, vector = np.meshgrid(np.arange(len(pixels)), np.arange(geometry.vectors), indexing="ij")
-            panel = panel % geometry.panels
-            at_y, at_x = geometry.pixel(panel, vector)
-            clipped = np.clip(at_y, 0, geometry.height - 1), np.clip(at_x, 0, geometry.width - 1)
-            pixels = pixels + shift[clipped] * source.vectors * source.lanes
+            first = shift[geometry.nearest_pixel] * source.vectors * source.lanes
+            pixels = pixels + np.tile(first, (len(pixels) // geometry.panels, 1, 1))
         count = channels or columns.channels
         packed = pack_move(pixels, source, geometry, columns.channels, count, self.context.isa)
         out = self.kernel(packed.kernel, [columns.value, *packed.arrays], geometry.shape(count))
