@@ -13,7 +13,7 @@ from .driver import FillBuffer
 from .image_window import IMAGE_FIELDS, emit_image_window
 from .ir import Flat, TableReader, as_long, build_function
 from .isa import Isa
-from .window_tile import WINDOW_FIELDS
+from .window_tile import WINDOW_FIELDS, PanelWindow
 
 
 @dataclass(frozen=True)
@@ -118,13 +118,15 @@ class ColumnLayer(ABC):
         values, numbers = rest[-7:-5]
 
         def emit(buffer: Flat, stripe, image, first, count) -> None:
-            window = depthwise.window_of(table, as_long(image), stripe)
-            with T.serial(0, count) as number:
+            def channel(window: PanelWindow, number) -> None:
                 target = T.bind(as_long(number * (depthwise.vectors * lanes)))
                 depthwise.channel(
                     isa, table, source, values, numbers, window, T.bind(first + number),
                     lambda s, value: buffer.store_vector(target + s * lanes, value),
                 )  # fmt: skip
+
+            window = depthwise.window_of(table, as_long(image), stripe)
+            depthwise.each_channel(table, stripe, window, count, channel)
 
         return emit
 

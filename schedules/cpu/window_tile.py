@@ -9,7 +9,7 @@ code is made, so that addresses and lane indices are few and stay in registers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
 from tvm.script.ir_builder import tirx as T
@@ -26,6 +26,7 @@ WINDOW_FIELDS = (
     "base",  # per panel and base: its element in the set that is read
     "lane",  # per panel and move of lanes: element of the lane index
     "lanes",
+    "inner",  # per panel: 1 where no lane is moved
 )
 # Fields of kernels that compute every channel of every panel by such a tile.
 PANEL_FIELDS = (
@@ -106,7 +107,7 @@ class PanelWindow:
     bases : list
         First element of each base.
     moves : list
-        Lane indices, vectors.
+        Lane indices, vectors; none where no lane is moved.
     """
 
     bases: list
@@ -127,12 +128,15 @@ class WindowTile:
         Stride down and across.
     places : tuple of Place
         Where the vectors of the window come from, in the order of `window_of_tile`.
+    inner : bool
+        Whether some panels have all lanes in their place: a loop of their own moves none.
     """
 
     tile: tuple[int, int]
     kernel: tuple[int, int]
     stride: tuple[int, int]
     places: tuple[Place, ...]
+    inner: bool = field(default=False, kw_only=True)
 
     @property
     def shape_name(self) -> str:
@@ -140,7 +144,8 @@ class WindowTile:
         (rows, columns), (kh, kw), (sy, sx) = self.tile, self.kernel, self.stride
         key = ",".join(f"{p.base}:{p.vector}:{'' if p.lane is None else p.lane}" for p in self.places)
         step = "" if self.stride == (1, 1) else f"_s{sy}x{sx}"
-        return f"{rows}x{columns}_k{kh}x{kw}{step}_{sha256(key.encode()).hexdigest()[:8]}"
+        inner = "_inner" if self.inner else ""
+        return f"{rows}x{columns}_k{kh}x{kw}{step}_{sha256(key.encode()).hexdigest()[:8]}{inner}"
 
     @property
     def vectors(self) -> int:
@@ -201,7 +206,7 @@ class WindowTile:
             if source not in known or not keeps:
                 known[source] = T.bind(x.load_vector(bases[place.base] + place.vector * isa.lanes))
             vector = known[source]
-            if place.lane is not None:
+            if place.lane is not None and window.moves:
                 vector = T.bind(merge_lanes(isa, outside, window.moves[place.lane], vector))
             uses = _uses(self.tile, self.kernel, self.stride, gy, gx)
             for s, _ in uses:
@@ -211,6 +216,38 @@ class WindowTile:
             else:
                 finished = [] if any(missing) else list(range(self.vectors))
             yield vector, uses, finished
+
+    def each_channel(
+        self, table: TableReader, panel, window: PanelWindow, count, channel: Callable[[PanelWindow, object], None]
+    ) -> None:
+        """Emit the loop over some channels of a panel; two loops where some panels move no lanes.
+
+        Permutes take turns with the multiply-adds, and most panels of a large image need none.
+
+        Parameters
+        ----------
+        table : TableReader
+            Table with `WINDOW_FIELDS`.
+        panel, count : expression
+            The panel, and how many channels.
+        window : PanelWindow
+            The panel's window.
+        channel : callable
+            Emits a channel, given the window and the channel's number from 0.
+        """
+
+        def loop(of: PanelWindow) -> None:
+            with T.serial(0, count) as number:
+                channel(of, number)
+
+        if not self.inner:
+            loop(window)
+            return
+        with T.If(table.at("inner", panel) == 1):
+            with T.Then():
+                loop(replace(window, moves=[]))
+            with T.Else():
+                loop(window)
 
     def emit_panels(
         self, isa: Isa, table: TableReader, output: Flat, channel: Callable[[PanelWindow, object, Store], None]
@@ -238,7 +275,10 @@ class WindowTile:
             first = T.bind(table.at("chunk", chunk))
             count = T.bind(table.at("chunk", chunk + 1) - first)
             window = self.window_of(table, image, panel)
-            with T.serial(0, count) as number:
+
+            def emit(of: PanelWindow, number) -> None:
                 index = T.bind(first + number)
                 at = T.bind(target + as_long(index * (self.vectors * isa.lanes)))
-                channel(window, index, lambda s, value: output.store_vector(at + s * isa.lanes, value))
+                channel(of, index, lambda s, value: output.store_vector(at + s * isa.lanes, value))
+
+            self.each_channel(table, panel, window, count, emit)

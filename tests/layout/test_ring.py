@@ -20,7 +20,7 @@ def read(ring: Ring, images: np.ndarray, source: Geometry, target: Geometry) -> 
         for number, place in enumerate(ring.places):
             base = ring.panels[panel, place.base], ring.vectors[panel, place.base]
             vector = stored[base[0], base[1] + place.vector]
-            if place.lane is None:
+            if place.lane is None or ring.inner[panel]:
                 out[panel, number] = vector
                 continue
             index = ring.lanes[ring.indices[panel, place.lane]]
@@ -93,6 +93,23 @@ def test_panels_share_bases_and_moves(grid, tile, size, bases, moves):
     places = tuple((gy, gx) for gy in range(tile[0] + 2) for gx in range(tile[1] + 2))
     ring = ring_of_panels(geometry, geometry, places, (-1, -1))
     assert ring.panels.shape == (geometry.panels, bases) and ring.indices.shape == (geometry.panels, moves)
+
+
+@pytest.mark.parametrize("size, stride, inner", [
+    ((48, 64), (1, 1), [[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]]),
+    ((48, 64), (2, 2), [[0, 0, 0, 0], [0, 1, 1, 1], [0, 1, 1, 1]]),  # windows reach no row and column after theirs
+    ((47, 64), (1, 1), [[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]]),
+    ((16, 16), (1, 1), [[0]]),
+])  # fmt: skip
+def test_inner_panels_move_no_lanes(size, stride, inner):
+    tile = (4, 4)
+    target = Geometry(1, *size, 16, (4, 4), tile)
+    source_tile = tuple(t * s for t, s in zip(tile, stride, strict=True))
+    source = Geometry(1, size[0] * stride[0], size[1] * stride[1], 16, (4, 4), source_tile)
+    extent = tuple((t - 1) * s + 3 for t, s in zip(tile, stride, strict=True))
+    places = tuple((gy, gx) for gy in range(extent[0]) for gx in range(extent[1]))
+    ring = ring_of_panels(source, target, places, (-1, -1), stride)
+    np.testing.assert_array_equal(ring.inner.reshape(target.panels_down, target.panels_across), inner)
 
 
 def test_lanes_of_several_vectors():

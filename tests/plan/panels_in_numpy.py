@@ -22,6 +22,7 @@ def run_pool(packed: PackedLayer, x: np.ndarray, shape: tuple[int, ...], registe
     panels, chunks = table.scalar("panels"), table.scalar("chunks")
     bases = table.array("base", panels, 1 + max(p.base for p in kernel.places))
     moves = table.array("lane", panels, len({p.lane for p in kernel.places} - {None}))
+    inner = table.array("inner", panels)
     bounds = table.array("chunk", chunks + 1)
     for task in range(table.scalar("tasks")):
         place, chunk = divmod(task, chunks)
@@ -33,7 +34,7 @@ def run_pool(packed: PackedLayer, x: np.ndarray, shape: tuple[int, ...], registe
                 start = image * table.scalar("input_set") + bases[panel, where.base]
                 start += channel * table.scalar("input_channel") + where.vector * lanes
                 vector = source[start : start + lanes]
-                if where.lane is not None:
+                if where.lane is not None and not (kernel.inner and inner[panel]):
                     move = table.scalar("lanes") + moves[panel, where.lane]
                     index = table.blob[move : move + lanes]
                     vector = np.where(index & TAKE, vector[index & (lanes - 1)], LOWEST)

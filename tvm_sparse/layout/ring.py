@@ -45,6 +45,9 @@ class Ring:
         int64 ``[target panels, n]``: number of each lane index in `lanes`.
     lanes : numpy.ndarray
         int64 ``[k, lanes]``: the lane indices; lanes outside of the image stay as they are.
+    inner : numpy.ndarray
+        bool ``[target panels]``: whether all lanes of the panel's vectors are in their place, as where no window
+        leaves a subimage.
     """
 
     places: tuple[Place, ...]
@@ -52,6 +55,7 @@ class Ring:
     vectors: np.ndarray
     indices: np.ndarray
     lanes: np.ndarray
+    inner: np.ndarray
 
 
 @lru_cache(maxsize=256)
@@ -102,7 +106,8 @@ def ring_of_panels(
     own_panel, own_vector = np.divmod(one, source.vectors)
     # Unused lanes of the target may hold anything; those whose pixel lies outside of the image must not.
     used = oy >= 0
-    in_place = ((inside & (lane == np.arange(target.lanes))) | ~used).all((0, 2))
+    stays = ((inside & (lane == np.arange(target.lanes))) | ~used).all(2)
+    in_place = stays.all(0)
     numbers: dict[tuple[int, ...], int] = {}
     index = np.zeros(one.shape, np.int64)
     for at in np.ndindex(one.shape):
@@ -122,6 +127,7 @@ def ring_of_panels(
         of_bases[:, :, 1],
         moves.stacked(len(panels), 1)[:, :, 0],
         np.asarray(list(numbers), np.int64).reshape(-1, source.lanes),
+        stays.all(1),
     )
 
 

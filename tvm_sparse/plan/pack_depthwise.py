@@ -28,5 +28,7 @@ def pack_depthwise(layer: Convolution, source: Geometry, target: Geometry, isa: 
     if depthwise is None:
         return pack_sparse(layer, source, target, isa)
     tile = depthwise.tile
-    kernel = DepthwiseColumns(tile.tile, tile.kernel, tile.stride, tile.places, tile.activation)
+    kernel = DepthwiseColumns(
+        tile.tile, tile.kernel, tile.stride, tile.places, tile.activation, inner=tile.inner
+    )
     return pack_panels(depthwise, kernel, depthwise.arrays, isa)

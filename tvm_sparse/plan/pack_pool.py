@@ -42,7 +42,7 @@ def pack_max_pool(
     stationary = StationaryDepthwise.plan(layer, source, target, isa)
     if stationary is not None:
         tile = stationary.tile
-        kernel = pool_columns.MaxPoolPanels(tile.tile, tile.kernel, tile.stride, tile.places)
+        kernel = pool_columns.MaxPoolPanels(tile.tile, tile.kernel, tile.stride, tile.places, inner=tile.inner)
         return pack_panels(stationary, kernel, (), isa)
     places = Places.plan(layer, source, target, None, isa)
     blocks, pointers = _blocks(places, target.sets, channels, isa)

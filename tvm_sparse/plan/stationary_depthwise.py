@@ -59,7 +59,10 @@ class StationaryDepthwise:
         ring = ring_of_panels(source, target, at, (-window.padding[0], -window.padding[1]), window.stride)
         if ring is None:
             return None
-        tile = DepthwiseTile(target.tile, window.kernel, window.stride, ring.places, layer.activation.epilogue)
+        inner = bool(ring.inner.any() and not ring.inner.all())
+        tile = DepthwiseTile(
+            target.tile, window.kernel, window.stride, ring.places, layer.activation.epilogue, inner=inner
+        )
         others = _OTHER_REGISTERS if isa.registers >= MANY_REGISTERS else _OTHER_REGISTERS_OF_16
         if tile.sums(isa) + others > isa.registers:
             return None
@@ -86,4 +89,5 @@ class StationaryDepthwise:
             "base": (part.source[panels] * channels * vectors + first) * lanes,
             "lane": ring.indices[part.stripes] * lanes,
             "lanes": ring.lanes,
+            "inner": ring.inner[part.stripes],
         }

@@ -36,6 +36,9 @@ CASES = {
     "stride 2, not filled": (Case((1, 5, 28, 32), 5, Window((3, 3), (2, 2), padding=(1, 1, 1, 1)), 5), (4, 2), (4, 4)),
     "stride 2, few lanes": (Case((1, 5, 28, 28), 5, Window((3, 3), (2, 2), padding=(0, 0, 1, 1)), 5), (2, 1), (7, 2)),
     "stride 3": (Case((1, 5, 24, 24), 5, Window((2, 2), (3, 3)), 5), (2, 1), (4, 4)),
+    "inner panels": (Case((2, 7, 48, 48), 7, SAME, 7), (4, 3), (4, 4)),
+    "inner panels, 5x5": (Case((1, 3, 64, 64), 3, Window((5, 5), padding=(2, 2, 2, 2)), 3), (4, 2), (4, 4)),
+    "inner panels, stride 2": (Case((1, 5, 96, 96), 5, Window((3, 3), (2, 2), padding=(1, 1, 1, 1)), 5), (4, 3), (4, 4)),
     "many channels": (Case((1, 131, 8, 8), 131, SAME, 131), (2, 2), (4, 4)),
 }
 
@@ -51,6 +54,16 @@ def check_case(isa_name, name, **options):
 def test_against_numpy(isa_name, name, activation):
     packed = check_case(isa_name, name, activation=activation)
     assert isinstance(packed.kernel, DepthwiseColumns)
+
+
+@every_tiled_isa
+def test_a_loop_of_their_own_for_inner_panels(isa_name):
+    """Panels of large images whose windows cross no border of subimages move no lanes."""
+    inner = [name for name in CASES if name.startswith("inner")]
+    for name in (*inner, "filled", "not filled", "one channel"):
+        kernel = check_case(isa_name, name).kernel
+        assert kernel.inner == (name in inner), name
+        assert ("_inner_" in kernel.symbol(isa_of(isa_name))) == kernel.inner
 
 
 @every_tiled_isa
