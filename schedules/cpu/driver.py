@@ -42,7 +42,7 @@ DRIVER_FIELDS = (
     "block_pointers",
     "block",
 )
-HALO_FIELDS = ("halo_pointers", "halo_lanes", *(f"halo_{kind}" for kind in KINDS))
+HALO_FIELDS = ("halo_pointers", "halo_lanes", "halo_channels", *(f"halo_{kind}" for kind in KINDS))
 
 # Emits what fills a task's buffer, given the buffer, the stripe, the set's first element, and the block's first
 # channel and number of channels.
@@ -160,7 +160,6 @@ def _emit_window(
 ) -> None:
     """Fill the buffer with the windows of a block: operations outside, channels inside."""
     lanes = isa.lanes
-    stride_in = T.bind(as_long(table.scalar("input_channel")))
     stride_out = T.bind(as_long(table.scalar("buffer_channel")))
     outside = constant(fill, lanes)
 
@@ -175,7 +174,8 @@ def _emit_window(
             entries = [T.bind(as_long(table.at(f"halo_{kind}", at + i))) for i in range(width)]
             prepared = {i: T.bind(table.vector("halo_lanes", entries[i] * lanes)) for i in _INDICES[kind]}
             with T.serial(0, as_long(channels)) as c:
-                read = T.bind(as_long(origin) + c * stride_in)
+                # From the table: computed, LLVM keeps a pointer for each address of the loop and runs out of registers.
+                read = T.bind(as_long(origin) + as_long(table.at("halo_channels", c)))
                 write = T.bind(c * stride_out)
                 apply(entries, prepared, read, write)
 

@@ -202,6 +202,7 @@ class Places:
             "block": block,
             "halo_pointers": program.pointers if program else empty,
             "halo_lanes": program.lanes if program else empty,
+            "halo_channels": np.arange(block[:, 1].max(initial=0) if program else 0) * elements_in,
             **{f"halo_{kind}": getattr(program, kind) if program else empty for kind in KINDS},
             **self._image_fields(target.images * channels * source.pixels),
         }
