@@ -1,4 +1,4 @@
-"""The launcher of parallel loops: every iteration once, whoever calls it, and nothing left behind."""
+"""The launcher of parallel loops and its memory: every iteration once, no block twice, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import tvm_ffi.libinfo
 
-from tvm_sparse.build import launcher
-from tvm_sparse.build.launcher import launcher_object
+from tvm_sparse.build import native
+from tvm_sparse.build.native import native_objects
 from tvm_sparse.errors import TvmSparseError
 
-STRESS = Path(__file__).with_name("launch_stress.c")
+LAUNCH = next(source for source in native.SOURCES if source.name == "launch.c")
 # Without one nothing can be linked.
 COMPILER = shutil.which("gcc") or shutil.which("clang") or "cc"
 
@@ -24,15 +24,16 @@ COMPILER = shutil.which("gcc") or shutil.which("clang") or "cc"
 def cache(tmp_path, monkeypatch) -> Path:
     """An empty cache of the test's own."""
     monkeypatch.setenv("TVM_SPARSE_CACHE_DIR", str(tmp_path / "cache"))
-    launcher._provide.cache_clear()
+    native._provide.cache_clear()
     return tmp_path / "cache" / "kernels"
 
 
-def build(path: Path, *options: str) -> Path | None:
-    """The program of ``launch_stress.c``; None if the compiler lacks an option."""
-    includes = [f"-I{folder}" for folder in (*tvm_ffi.libinfo.include_paths(), launcher.SOURCE.parent)]
+def build(path: Path, *options: str, name: str = "launch_stress.c") -> Path | None:
+    """A program of this folder; None if the compiler lacks an option."""
+    includes = [f"-I{folder}" for folder in (*tvm_ffi.libinfo.include_paths(), LAUNCH.parent)]
+    source = Path(__file__).with_name(name)
     warnings = ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-warning-option"]
-    command = [COMPILER, "-std=gnu11", "-O1", "-g", "-pthread", *warnings, *includes, *options, STRESS, "-o", path]
+    command = [COMPILER, "-std=gnu11", "-O1", "-g", "-pthread", *warnings, *includes, *options, source, "-o", path]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0 and not any("sanitize" in option for option in options):
         pytest.fail(done.stderr)
@@ -53,6 +54,18 @@ def test_every_iteration_runs_once(tmp_path, options, arguments):
     if program is None:
         pytest.skip(f"the compiler has no {options}")
     done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60)
+    if "unexpected memory mapping" in done.stderr:
+        pytest.skip("the sanitizer does not run with this kernel's layout of memory")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("sanitizer", ["", "address", "thread", "undefined"])
+def test_blocks_are_nobody_elses(tmp_path, sanitizer):
+    options = [f"-fsanitize={sanitizer}", "-fno-sanitize-recover"] if sanitizer else []
+    program = build(tmp_path / "stress", *options, name="workspace_stress.c")
+    if program is None:
+        pytest.skip(f"the compiler has no {options}")
+    done = subprocess.run([program], capture_output=True, text=True, timeout=60)
     if "unexpected memory mapping" in done.stderr:
         pytest.skip("the sanitizer does not run with this kernel's layout of memory")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -80,35 +93,35 @@ def test_workers_are_bound_where_asked(tmp_path, cores):
 
 
 def test_compiled_once(cache, monkeypatch):
-    path = launcher_object(COMPILER)
-    assert path.parent == cache and [path] == list(cache.glob("*.o"))
-    launcher._provide.cache_clear()
-    monkeypatch.setattr(launcher, "_compile", None)
-    assert launcher_object(COMPILER) == path
+    paths = native_objects(COMPILER)
+    assert set(paths) == set(cache.glob("*.o")) and len(set(paths)) == len(native.SOURCES)
+    native._provide.cache_clear()
+    monkeypatch.setattr(native, "_compile", None)
+    assert native_objects(COMPILER) == paths
 
 
-def test_other_options_are_another_object(cache):
-    assert launcher_object(COMPILER) != launcher_object(COMPILER, ("-g",))
-    assert len(list(cache.glob("*.o"))) == 2
+def test_other_options_are_other_objects(cache):
+    assert not set(native_objects(COMPILER)) & set(native_objects(COMPILER, ("-g",)))
+    assert len(list(cache.glob("*.o"))) == 2 * len(native.SOURCES)
 
 
 @pytest.mark.skipif(shutil.which("aarch64-linux-gnu-gcc") is None, reason="no cross-compiler is installed")
 def test_cross_compiler():
-    path = launcher_object("aarch64-linux-gnu-gcc")
-    machine = path.read_bytes()[18:20]
-    assert int.from_bytes(machine, "little") == 183
+    for path in native_objects("aarch64-linux-gnu-gcc"):
+        machine = path.read_bytes()[18:20]
+        assert int.from_bytes(machine, "little") == 183
 
 
 def test_errors_say_what_the_compiler_said():
-    with pytest.raises(TvmSparseError, match="(?s)cannot compile the launcher.*no-such-option"):
-        launcher_object(COMPILER, ("--no-such-option",))
+    with pytest.raises(TvmSparseError, match="(?s)cannot compile launch.*no-such-option"):
+        native_objects(COMPILER, ("--no-such-option",))
 
 
 def test_no_thread_outlives_the_library(tmp_path):
     """Unloading waits for the workers, whose code goes away."""
     source = tmp_path / "library.c"
     source.write_text(
-        f'#include "{launcher.SOURCE}"\n'
+        f'#include "{LAUNCH}"\n'
         "static int Nothing(int task, ParallelGroupEnv* env, void* closure) { return task * !env * !closure * 0; }\n"
         "int Loop(void) { requested_threads = 4; return Launch(Nothing, NULL, 8); }\n"
         "void TVMFFIErrorSetRaisedFromCStr(const char* kind, const char* message) { (void)kind; (void)message; }\n"

@@ -16,7 +16,7 @@ class AnnounceLoops:
 
     TVM hands its launcher the body of a loop without its extent, and the body takes a part of the loop for any number
     of parts. To cut it into parts of few iterations, none of them empty, the launcher has to know the extent. Code with
-    these calls must be linked with the launcher: see :func:`tvm_sparse.build.launcher.launcher_object`.
+    these calls must be linked with the launcher: see :func:`tvm_sparse.build.native.native_objects`.
     """
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:

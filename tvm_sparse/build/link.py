@@ -20,7 +20,7 @@ from tvm_sparse.transform.pipeline import AlreadyLowered
 
 from .announce_loops import AnnounceLoops
 from .kernel_cache import kernel_objects
-from .launcher import launcher_object
+from .native import native_objects
 
 
 def build_library(
@@ -131,7 +131,8 @@ def find_compiler() -> str | None:
 
 
 def linker(compiler: str, target: tvm.target.Target, cross_options: Sequence[str] = ()) -> Callable[..., None]:
-    """The function that TVM's ``export_library`` links with; libraries get the launcher of parallel loops.
+    """The function that TVM's ``export_library`` links with; libraries get the launcher of parallel loops
+    and its memory.
 
     Parameters
     ----------
@@ -165,11 +166,11 @@ def _link(
     files: Sequence[str],
     options: Sequence[str],
     compiler: str,
-    launcher_options: Sequence[str] = (),
+    native_options: Sequence[str] = (),
 ) -> None:
-    launcher = launcher_object(compiler, launcher_options)
+    native = [str(path) for path in native_objects(compiler, native_options)]
     # Compiled loops call mathematical functions. Named after the files, it is needed only if one of them does.
-    cc.create_shared(str(output), [*files, str(launcher), "-lm"], [*options, "-pthread"], compiler)
+    cc.create_shared(str(output), [*files, *native, "-lm"], [*options, "-pthread"], compiler)
 
 
 def host_architecture() -> str:

@@ -1,4 +1,4 @@
-"""The launcher of parallel loops (``launch.c``) as an object file, compiled once for each compiler."""
+"""The C parts of a model's library as object files, compiled once for each compiler."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ import tvm_ffi.libinfo
 from tvm_sparse.errors import TvmSparseError
 from tvm_sparse.runtime.cache import cache_folder
 
-SOURCE = Path(__file__).with_name("launch.c")
+# The launcher of parallel loops, and the memory of their tasks.
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("launch.c", "workspace.c"))
 
 # The linker may be a C++ compiler, so the language is said. No part of it depends on the CPU that kernels are for.
 _OPTIONS = ("-x", "c", "-std=gnu11", "-O2", "-fPIC", "-pthread")
 
 
-def launcher_object(compiler: str, options: Sequence[str] = ()) -> Path:
-    """Object file of the launcher, compiled where the cache lacks it.
+def native_objects(compiler: str, options: Sequence[str] = ()) -> list[Path]:
+    """Object files of the C parts, compiled where the cache lacks them.
 
     Parameters
     ----------
@@ -34,16 +35,17 @@ def launcher_object(compiler: str, options: Sequence[str] = ()) -> Path:
 
     Returns
     -------
-    Path
-        The object file. A library that has it runs its parallel loops with it, and has a function
+    list of Path
+        The object files. A library that has them runs its parallel loops with them, and has a function
         ``tvm_sparse_use_threads(count)``.
 
     Raises
     ------
     TvmSparseError
-        If it cannot be compiled or written.
+        If one cannot be compiled or written.
     """
-    return _provide(_identity(compiler), compiler, tuple(options), cache_folder("kernels"))
+    identity, folder = _identity(compiler), cache_folder("kernels")
+    return [_provide(source, identity, compiler, tuple(options), folder) for source in SOURCES]
 
 
 def _identity(compiler: str) -> str:
@@ -57,24 +59,24 @@ def _identity(compiler: str) -> str:
 
 
 @lru_cache(maxsize=16)
-def _provide(identity: str, compiler: str, options: tuple[str, ...], directory: Path) -> Path:
-    key = f"{identity} {options} {_OPTIONS} {hashlib.sha256(SOURCE.read_bytes()).hexdigest()}"
-    path = directory / f"tvm_sparse_launcher-{hashlib.sha256(key.encode()).hexdigest()[:32]}.o"
+def _provide(source: Path, identity: str, compiler: str, options: tuple[str, ...], directory: Path) -> Path:
+    key = f"{identity} {options} {_OPTIONS} {hashlib.sha256(source.read_bytes()).hexdigest()}"
+    path = directory / f"tvm_sparse_{source.stem}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.o"
     if not path.exists():
-        _compile(compiler, options, path)
+        _compile(source, compiler, options, path)
     return path
 
 
-def _compile(compiler: str, options: Sequence[str], path: Path) -> None:
+def _compile(source: Path, compiler: str, options: Sequence[str], path: Path) -> None:
     includes = [f"-I{folder}" for folder in tvm_ffi.libinfo.include_paths()]
     try:
         # Written beside its place and renamed: other processes see it whole or not at all.
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             compiled = Path(folder) / path.name
-            command = [compiler, *options, *_OPTIONS, *includes, "-c", str(SOURCE), "-o", str(compiled)]
+            command = [compiler, *options, *_OPTIONS, *includes, "-c", str(source), "-o", str(compiled)]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode != 0:
-                raise TvmSparseError(f"{compiler} cannot compile the launcher of loops:\n{done.stderr.strip()}")
+                raise TvmSparseError(f"{compiler} cannot compile {source.name}:\n{done.stderr.strip()}")
             os.replace(compiled, path)
     except OSError as error:
-        raise TvmSparseError(f"cannot compile the launcher of loops: {error}") from error
+        raise TvmSparseError(f"cannot compile {source.name}: {error}") from error
