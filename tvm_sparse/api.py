@@ -172,7 +172,10 @@ def compile(
                     "arch": context.isa.arch,
                     "features": list(context.isa.features),
                     "inputs": _input_entries(imported.inputs, context.unaligned_inputs),
-                    "outputs": [asdict(spec) for spec in imported.outputs],
+                    "outputs": [
+                        asdict(replace(spec, own=place in context.own_outputs))
+                        for place, spec in enumerate(imported.outputs)
+                    ],
                     "plan": plan.to_json(),
                     "num_threads": num_threads,
                 },

@@ -67,6 +67,7 @@ class Module:
         self._slots = [_InputSlot(spec) for spec in self.inputs]
         self._input_names = [spec.name for spec in self.inputs]
         self._output_names = [spec.name for spec in self.outputs]
+        self._own = [spec.own for spec in self.outputs]
         self._lock = threading.Lock()
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -82,7 +83,7 @@ class Module:
         Returns
         -------
         dict of str to numpy.ndarray
-            The outputs by name; the arrays own their memory.
+            The outputs by name; nobody else uses their memory, not even a later run.
 
         Raises
         ------
@@ -191,8 +192,14 @@ class Module:
         with self._lock:
             self._library.use_threads(self.num_threads)
             args = [slot.bind(array) for slot, array in zip(self._slots, arrays, strict=True)]
-            # Copies: an output may be the model's constant, an input, or the same tensor as another output.
-            return [np.from_dlpack(tensor).copy() for tensor in flatten(self._main(*args, *self._extra))]
+            tensors = flatten(self._main(*args, *self._extra))
+            arrays = [np.from_dlpack(tensor) for tensor in tensors]
+            # Copies: an output may be the model's constant, an input, or the same tensor as another output. And numpy
+            # before 2.1 lets nobody write into what it is handed.
+            return [
+                array if own and array.flags.writeable else array.copy()
+                for own, array in zip(self._own, arrays, strict=True)
+            ]
 
     def _bound(self, main: Callable[..., Any], arrays: Sequence[Any]) -> Callable[[], object]:
         """The model with inputs that are checked and converted once."""
@@ -245,6 +252,7 @@ def read_specs(entries: Sequence[Mapping[str, Any]]) -> tuple[TensorSpec, ...]:
             tuple(int(extent) for extent in entry["shape"]),
             entry["dtype"],
             int(entry.get("alignment", ALIGNMENT)),
+            bool(entry.get("own", False)),
         )
         for entry in entries
     )

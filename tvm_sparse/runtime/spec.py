@@ -22,9 +22,12 @@ class TensorSpec:
         numpy name of the element type, such as ``"float32"``.
     alignment : int
         Bytes that the address of an input is a multiple of, where it shall not be copied.
+    own : bool
+        Whether each run puts an output into memory that nothing else uses, so that it need not be copied.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     alignment: int = ALIGNMENT
+    own: bool = False

@@ -46,6 +46,8 @@ class CompileContext:
         How calls can run in parts, by what they are marked with (:func:`.calls.call_of`).
     unaligned_inputs : set of int
         Positions of the model's inputs whose memory may begin at any element.
+    own_outputs : set of int
+        Positions of the model's outputs that are in memory of their own.
     """
 
     target: tvm.target.Target
@@ -56,6 +58,7 @@ class CompileContext:
     thread_counts: tuple[int, ...] = (1,)
     stripes: dict[str, Stripes] = field(default_factory=dict)
     unaligned_inputs: set[int] = field(default_factory=set)
+    own_outputs: set[int] = field(default_factory=set)
 
     def use(self, kernel: Kernel) -> str:
         """Note that a kernel is called and return its symbol."""

@@ -16,6 +16,7 @@ from .depth_first import RunDepthFirst
 from .depth_to_space_form import DepthToSpaceForm
 from .empty_constants import AllocateEmptyConstants
 from .fast_math import FastMath
+from .find_own_outputs import FindOwnOutputs
 from .find_unaligned_inputs import FindUnalignedInputs
 from .fuse_layers import FuseLayers
 from .lift_constants import LiftConstants
@@ -78,6 +79,7 @@ def phases(context: CompileContext) -> list[Phase]:
                 AllocateEmptyConstants(),
                 PlanMemory(context),
                 relax.transform.LowerAllocTensor(),
+                FindOwnOutputs(context),
                 relax.transform.KillAfterLastUse(),
                 relax.transform.LowerRuntimeBuiltin(),
                 relax.transform.ComputePrimValue(),
