@@ -38,7 +38,7 @@ CASES = {
     "stride 3": (Case((1, 5, 24, 24), 5, Window((2, 2), (3, 3)), 5), (2, 1), (4, 4)),
     "inner panels": (Case((2, 7, 48, 48), 7, SAME, 7), (4, 3), (4, 4)),
     "inner panels, 5x5": (Case((1, 3, 64, 64), 3, Window((5, 5), padding=(2, 2, 2, 2)), 3), (4, 2), (4, 4)),
-    "inner panels, stride 2": (Case((1, 5, 96, 96), 5, Window((3, 3), (2, 2), padding=(1, 1, 1, 1)), 5), (4, 3), (4, 4)),
+    "inner, stride 2": (Case((1, 5, 96, 96), 5, Window((3, 3), (2, 2), padding=(1, 1, 1, 1)), 5), (4, 3), (4, 4)),
     "many channels": (Case((1, 131, 8, 8), 131, SAME, 131), (2, 2), (4, 4)),
 }
 
