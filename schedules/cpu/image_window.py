@@ -9,6 +9,7 @@ from tvm_sparse.layout.transpose import QUAD
 
 from .ir import Flat, TableReader, as_long
 from .isa import Isa
+from .lanes import mask_lanes
 from .quads import load_quads
 
 # Fields of the tables of kernels that read plain images.
@@ -45,10 +46,6 @@ def emit_image_window(
     def masks(entry) -> list:
         return [T.bind(table.vector("image_masks", entry + i * lanes)) for i in range(QUAD)]
 
-    def masked(vector, mask):
-        bits = T.bitwise_and(T.reinterpret(f"int32x{lanes}", vector), mask)
-        return T.reinterpret(f"float32x{lanes}", bits)
-
     def operations(row: int) -> tuple:
         """Emit the stripe's first operation, and how many, by row of the pointers."""
         pointer = row * (table.scalar("stripes") + 1) + stripe
@@ -72,7 +69,8 @@ def emit_image_window(
                     at = T.bind(as_long(numbers[QUAD]) + shift)
                     vectors = load_quads(source, [lane + at for lane in lane_starts], lanes)
                     if kind == "masked_quads":
-                        vectors = [masked(v, mask) for v, mask in zip(vectors, masks(numbers[-1]), strict=True)]
+                        kept = masks(numbers[-1])
+                        vectors = [mask_lanes(mask, v, lanes) for v, mask in zip(vectors, kept, strict=True)]
                     for place, vector in zip(numbers[:QUAD], vectors, strict=True):
                         window.store_vector(target + as_long(place), vector)
     begin, count = operations(len(RUN_KINDS))
@@ -83,4 +81,4 @@ def emit_image_window(
         with T.serial(0, repeats) as c:
             origin = T.bind(T.Cast("int32", first + as_long(element) + c * step_in))
             vector = source.buffer[elements + T.Broadcast(origin, lanes)]
-            window.store_vector(as_long(place) + c * step_out, masked(vector, kept))
+            window.store_vector(as_long(place) + c * step_out, mask_lanes(kept, vector, lanes))

@@ -50,6 +50,20 @@ def take_lanes(kept, index, source, lanes: int):
     return T.Select(index < T.Broadcast(T.int32(0), lanes), source, kept)
 
 
+def mask_lanes(mask, vector, lanes: int):
+    """Lanes of a vector where a mask is -1, 0.0 where it is 0."""
+    bits = T.bitwise_and(T.reinterpret(f"int32x{lanes}", vector), mask)
+    return T.reinterpret(f"float32x{lanes}", bits)
+
+
+def can_shift(isa: Isa) -> bool:
+    """Whether lanes move best by reading beside a vector.
+
+    A permute and a blend take turns with the multiply-adds. Vectors that fill a cache line are in two lines then.
+    """
+    return isa.name == "avx2"
+
+
 def load_quarters(source: Flat, starts: list, lanes: int):
     """A vector whose quarters, each of neighbouring elements, are loaded from four places; starts are 64 bit."""
     size = lanes // len(starts)

@@ -18,7 +18,7 @@ from tvm_sparse.layout.ring import Place
 
 from .ir import Flat, TableReader, as_long, constant
 from .isa import Isa
-from .lanes import merge_lanes
+from .lanes import mask_lanes, merge_lanes, take_lanes
 
 # Fields that say where the windows of panels are, in the tables of all kernels that have such a tile.
 WINDOW_FIELDS = (
@@ -142,7 +142,8 @@ class WindowTile:
     def shape_name(self) -> str:
         """Name of the window in symbols; the places are in its last part."""
         (rows, columns), (kh, kw), (sy, sx) = self.tile, self.kernel, self.stride
-        key = ",".join(f"{p.base}:{p.vector}:{'' if p.lane is None else p.lane}" for p in self.places)
+        lanes = ("" if p.lane is None else f"{p.lane}{'s' * p.shifted}" for p in self.places)
+        key = ",".join(f"{p.base}:{p.vector}:{lane}" for p, lane in zip(self.places, lanes, strict=True))
         step = "" if self.stride == (1, 1) else f"_s{sy}x{sx}"
         inner = "_inner" if self.inner else ""
         return f"{rows}x{columns}_k{kh}x{kw}{step}_{sha256(key.encode()).hexdigest()[:8]}{inner}"
@@ -207,7 +208,13 @@ class WindowTile:
                 known[source] = T.bind(x.load_vector(bases[place.base] + place.vector * isa.lanes))
             vector = known[source]
             if place.lane is not None and window.moves:
-                vector = T.bind(merge_lanes(isa, outside, window.moves[place.lane], vector))
+                index = window.moves[place.lane]
+                if not place.shifted:
+                    vector = T.bind(merge_lanes(isa, outside, index, vector))
+                elif fill == 0.0:
+                    vector = T.bind(mask_lanes(index, vector, isa.lanes))
+                else:
+                    vector = T.bind(take_lanes(outside, index, vector, isa.lanes))
             uses = _uses(self.tile, self.kernel, self.stride, gy, gx)
             for s, _ in uses:
                 missing[s] -= 1

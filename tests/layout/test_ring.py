@@ -18,13 +18,21 @@ def read(ring: Ring, images: np.ndarray, source: Geometry, target: Geometry) -> 
     out = np.zeros((target.panels, len(ring.places), source.lanes))
     for panel in range(target.panels):
         for number, place in enumerate(ring.places):
-            base = ring.panels[panel, place.base], ring.vectors[panel, place.base]
-            vector = stored[base[0], base[1] + place.vector]
+            of_base = (a[panel, place.base] for a in (ring.panels, ring.vectors, ring.shifts))
+            stored_panel, first, shift = (int(number) for number in of_base)
+            begin = (first + place.vector) * source.lanes + shift
+            assert shift == 0 or place.shifted
+            # Never beyond the panel of a channel, whose end may be that of the memory.
+            vector = stored[stored_panel].reshape(-1)[begin : begin + source.lanes]
+            assert begin >= 0 and len(vector) == source.lanes
             if place.lane is None or ring.inner[panel]:
                 out[panel, number] = vector
                 continue
             index = ring.lanes[ring.indices[panel, place.lane]]
             taken = (index & TAKE) != 0
+            if place.shifted:
+                assert set(index.tolist()) <= {0, -1}
+                index = np.arange(source.lanes)
             out[panel, number] = np.where(taken, vector[index & (source.lanes - 1)], 0.0)
     return out
 
@@ -61,8 +69,9 @@ GRIDS_OF_IMAGES = [
     st.sampled_from([(1, 1), (2, 2), (2, 1)]),
     st.tuples(st.integers(-2, 0), st.integers(-2, 0)),
     st.tuples(st.integers(0, 1), st.integers(0, 1)),
+    st.booleans(),
 )
-def test_reads_the_padded_images(grid_of_images, tile, panels, stride, first, short):
+def test_reads_the_padded_images(grid_of_images, tile, panels, stride, first, short, shifted):
     grid, count = grid_of_images
     size = tuple(g * t * p for g, t, p in zip(grid, tile, panels, strict=True))
     # An image that does not fill the last subimages, too.
@@ -72,7 +81,7 @@ def test_reads_the_padded_images(grid_of_images, tile, panels, stride, first, sh
     source = Geometry(count, height * stride[0], width * stride[1], 16, grid, source_tile, count)
     places = tuple((gy, gx) for gy in range(source_tile[0] + 2) for gx in range(source_tile[1] + 2))
     images = np.random.default_rng(0).uniform(1, 2, (count, 1, source.height, source.width))
-    ring = ring_of_panels(source, target, places, first, stride)
+    ring = ring_of_panels(source, target, places, first, stride, shifted)
     if ring is None:
         # Only where the image does not fill its subimages.
         assert short != (0, 0)
@@ -93,6 +102,18 @@ def test_panels_share_bases_and_moves(grid, tile, size, bases, moves):
     places = tuple((gy, gx) for gy in range(tile[0] + 2) for gx in range(tile[1] + 2))
     ring = ring_of_panels(geometry, geometry, places, (-1, -1))
     assert ring.panels.shape == (geometry.panels, bases) and ring.indices.shape == (geometry.panels, moves)
+
+
+@pytest.mark.parametrize("tile, moved", [((4, 4), 0), ((2, 2), 0), ((1, 4), 4), ((4, 1), 4)])
+def test_vectors_are_read_beside_their_place(tile, moved):
+    """Lanes are moved only where what lies beside a vector is not of its panel and channel."""
+    geometry = Geometry(1, 32, 32, 16, (4, 4), tile)
+    places = tuple((gy, gx) for gy in range(tile[0] + 2) for gx in range(tile[1] + 2))
+    ring = ring_of_panels(geometry, geometry, places, (-1, -1), shifted=True)
+    outside = [p for p in ring.places if p.lane is not None]
+    assert len(outside) == len(places) - tile[0] * tile[1]
+    assert sum(not p.shifted for p in outside) == moved
+    assert not any(p.shifted for p in ring_of_panels(geometry, geometry, places, (-1, -1)).places)
 
 
 @pytest.mark.parametrize("size, stride, inner", [

@@ -37,7 +37,8 @@ def run_pool(packed: PackedLayer, x: np.ndarray, shape: tuple[int, ...], registe
                 if where.lane is not None and not (kernel.inner and inner[panel]):
                     move = table.scalar("lanes") + moves[panel, where.lane]
                     index = table.blob[move : move + lanes]
-                    vector = np.where(index & TAKE, vector[index & (lanes - 1)], LOWEST)
+                    lane = np.arange(lanes) if where.shifted else index & (lanes - 1)
+                    vector = np.where(index & TAKE, vector[lane], LOWEST)
                 window[at] = vector
             to = image * table.scalar("output_set") + table.array("output", panels)[panel]
             to += channel * kernel.vectors * lanes

@@ -12,6 +12,10 @@ from .geometry import Geometry
 from .halo_operations import lane_index
 
 
+# Farther than any lane.
+_NO_SHIFT = -(1 << 20)
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a vector around every panel comes from.
@@ -24,11 +28,15 @@ class Place:
         Vectors after the base.
     lane : int or None
         Which of the panel's lane indices brings its lanes to their place; None where they are there for every panel.
+    shifted : bool
+        Whether the base lies some lanes beside a vector, so that the lanes that are read are in their place: the lane
+        index is then only a mask of those that count.
     """
 
     base: int
     vector: int
     lane: int | None
+    shifted: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,12 +47,12 @@ class Ring:
     ----------
     places : tuple of Place
         By vector.
-    panels, vectors : numpy.ndarray
-        int64 ``[target panels, bases]``: panel of the source and vector within it that each base is.
+    panels, vectors, shifts : numpy.ndarray
+        int64 ``[target panels, bases]``: panel of the source, vector within it and lanes beside it that each base is.
     indices : numpy.ndarray
         int64 ``[target panels, n]``: number of each lane index in `lanes`.
     lanes : numpy.ndarray
-        int64 ``[k, lanes]``: the lane indices; lanes outside of the image stay as they are.
+        int64 ``[k, lanes]``: the lane indices; lanes outside of the image stay as they are. Masks: -1 and 0.
     inner : numpy.ndarray
         bool ``[target panels]``: whether all lanes of the panel's vectors are in their place, as where no window
         leaves a subimage.
@@ -53,6 +61,7 @@ class Ring:
     places: tuple[Place, ...]
     panels: np.ndarray
     vectors: np.ndarray
+    shifts: np.ndarray
     indices: np.ndarray
     lanes: np.ndarray
     inner: np.ndarray
@@ -65,6 +74,7 @@ def ring_of_panels(
     places: Sequence[tuple[int, int]],
     first: tuple[int, int],
     stride: tuple[int, int] = (1, 1),
+    shifted: bool = False,
 ) -> Ring | None:
     """Find the vectors that every panel reads.
 
@@ -78,6 +88,9 @@ def ring_of_panels(
         Row and column, relative to the pixel that a panel's first pixel reads, that `places` counts from.
     stride : tuple of int
         Rows and columns of the source for each of the target.
+    shifted : bool
+        Whether vectors are read beside where they are stored, instead of moving their lanes, where that is possible:
+        all lanes move alike, and what is read belongs to the same panel and channel.
 
     Returns
     -------
@@ -110,25 +123,41 @@ def ring_of_panels(
     in_place = stays.all(0)
     numbers: dict[tuple[int, ...], int] = {}
     index = np.zeros(one.shape, np.int64)
+    shift = _shifts(lane, inside, source)
+    first_lane = own_vector * source.lanes + shift
+    beside = shifted & ((first_lane >= 0) & (first_lane <= (source.vectors - 1) * source.lanes) & (shift != _NO_SHIFT))
+    by_shift = beside.all(0) & ~in_place
     for at in np.ndindex(one.shape):
-        index[at] = numbers.setdefault(lane_index(lane[at], inside[at]), len(numbers))
+        mask = tuple(-inside[at].astype(np.int64))
+        key = mask if by_shift[at[1]] else lane_index(lane[at], inside[at])
+        index[at] = numbers.setdefault(key, len(numbers))
     moves = _Columns()
     found = []
     for i in range(one.shape[1]):
         fixed = (own_vector[:, i] == own_vector[0, i]).all()
         begin = np.zeros_like(own_vector[:, i]) if fixed else own_vector[:, i]
-        base = bases.add(np.stack([own_panel[:, i], begin], 1))
+        lanes_beside = shift[:, i] if by_shift[i] else np.zeros_like(begin)
+        base = bases.add(np.stack([own_panel[:, i], begin, lanes_beside], 1))
         move = None if in_place[i] else moves.add(index[:, i : i + 1])
-        found.append(Place(base, int(own_vector[0, i]) if fixed else 0, move))
-    of_bases = bases.stacked(len(panels), 2)
+        found.append(Place(base, int(own_vector[0, i]) if fixed else 0, move, bool(by_shift[i])))
+    of_bases = bases.stacked(len(panels), 3)
     return Ring(
         tuple(found),
         of_bases[:, :, 0],
         of_bases[:, :, 1],
+        of_bases[:, :, 2],
         moves.stacked(len(panels), 1)[:, :, 0],
         np.asarray(list(numbers), np.int64).reshape(-1, source.lanes),
         stays.all(1),
     )
+
+
+def _shifts(lane: np.ndarray, inside: np.ndarray, source: Geometry) -> np.ndarray:
+    """How far the lanes of each vector move, 0 where none is inside of the image; `_NO_SHIFT` where not all alike."""
+    distance = lane - np.arange(source.lanes)
+    least = np.where(inside, distance, source.lanes).min(2)
+    most = np.where(inside, distance, -source.lanes).max(2)
+    return np.where(inside.any(2), np.where(least == most, least, _NO_SHIFT), 0)
 
 
 class _Columns:

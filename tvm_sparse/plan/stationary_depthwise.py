@@ -11,7 +11,7 @@ from tvm_sparse.layout.ring import Ring, ring_of_panels
 from tvm_sparse.schedules.cpu.depthwise_tile import DepthwiseTile
 from tvm_sparse.schedules.cpu.epilogue import epilogue_array
 from tvm_sparse.schedules.cpu.isa import Isa
-from tvm_sparse.schedules.cpu.lanes import can_merge
+from tvm_sparse.schedules.cpu.lanes import can_merge, can_shift
 from tvm_sparse.schedules.cpu.window_tile import MANY_REGISTERS, window_of_tile
 
 from .layer import Convolution
@@ -56,7 +56,8 @@ class StationaryDepthwise:
         if layer.weight.shape[0] != layer.groups:
             return None
         at = window_of_tile(target.tile, window.kernel, window.stride, isa.registers)
-        ring = ring_of_panels(source, target, at, (-window.padding[0], -window.padding[1]), window.stride)
+        first = (-window.padding[0], -window.padding[1])
+        ring = ring_of_panels(source, target, at, first, window.stride, can_shift(isa))
         if ring is None:
             return None
         inner = bool(ring.inner.any() and not ring.inner.all())
@@ -83,10 +84,10 @@ class StationaryDepthwise:
     def fields(self, part: Part) -> dict[str, int | np.ndarray]:
         """Where the windows of a part's panels are: the tile's fields of a table."""
         ring, channels, vectors, lanes = self.ring, self.layer.groups, self.source.vectors, self.source.lanes
-        panels, first = ring.panels[part.stripes], ring.vectors[part.stripes]
+        panels, first, beside = (a[part.stripes] for a in (ring.panels, ring.vectors, ring.shifts))
         return {
             "channels": channels,
-            "base": (part.source[panels] * channels * vectors + first) * lanes,
+            "base": (part.source[panels] * channels * vectors + first) * lanes + beside,
             "lane": ring.indices[part.stripes] * lanes,
             "lanes": ring.lanes,
             "inner": ring.inner[part.stripes],
