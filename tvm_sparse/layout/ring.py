@@ -11,7 +11,6 @@ import numpy as np
 from .geometry import Geometry
 from .halo_operations import lane_index
 
-
 # Farther than any lane.
 _NO_SHIFT = -(1 << 20)
 
