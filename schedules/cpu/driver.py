@@ -42,7 +42,12 @@ DRIVER_FIELDS = (
     "block_pointers",
     "block",
 )
-HALO_FIELDS = ("halo_pointers", "halo_lanes", "halo_channels", *(f"halo_{kind}" for kind in KINDS))
+HALO_FIELDS = (
+    "halo_pointers",
+    "halo_lanes",
+    "halo_channels",  # elements from a block's first channel to each
+    *(f"halo_{kind}" for kind in KINDS),
+)
 
 # Emits what fills a task's buffer, given the buffer, the stripe, the set's first element, and the block's first
 # channel and number of channels.

@@ -12,6 +12,7 @@ from tvm_sparse.layout.transpose import QUAD
 
 from .ir import Flat, TableReader, as_long, build_function, constant, registers
 from .isa import Isa
+from .lanes import mask_lanes
 from .move_columns import emit_move
 from .quads import load_quads, transpose_quads
 
@@ -234,7 +235,6 @@ class MeanColumns:
 
     def _body(self, isa: Isa, source: Flat, scale: Flat, table_buffer: Flat, output: Flat) -> None:
         table, lanes = TableReader(table_buffer, MEAN_FIELDS), isa.lanes
-        floats, ints = f"float32x{lanes}", f"int32x{lanes}"
         with T.parallel(0, table.scalar("sets") * table.scalar("channels")) as place:
             channels = T.bind(table.scalar("channels"))
             set_number, channel = T.bind(T.truncdiv(place, channels)), T.bind(T.truncmod(place, channels))
@@ -245,8 +245,7 @@ class MeanColumns:
                 base = T.bind((((set_number * panels) + panel) * channels + channel) * vectors * lanes)
                 with T.serial(0, vectors) as s:
                     mask = table.vector("masks", (panel * vectors + s) * lanes)
-                    bits = T.reinterpret(ints, source.load_vector(base + s * lanes))
-                    total.set(total.value + T.reinterpret(floats, T.bitwise_and(bits, mask)))
+                    total.set(total.value + mask_lanes(mask, source.load_vector(base + s * lanes), lanes))
             count = self.image_lanes if self.images > 1 else lanes
             for image in range(self.images):
                 lanes_sum, *rest = (T.Shuffle([total.value], [image * count + lane]) for lane in range(count))

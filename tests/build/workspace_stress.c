@@ -24,7 +24,7 @@ static void* Task(void* argument) {
     for (int i = 0; i < count; ++i) {
       sizes[i] = rand_r(&seed) % 4 == 0 ? (size_t)rand_r(&seed) % 200000 : (size_t)rand_r(&seed) % 5000;
       taken[i] = __TVMBackendAllocWorkspace(1, 0, sizes[i], 2, 32);
-      Check(taken[i] != NULL && (size_t)taken[i] % 64 == 0, "no aligned memory");
+      Check(taken[i] != NULL && (size_t)taken[i] % ALIGNMENT == 0, "no aligned memory");
       memset(taken[i], (int)((size_t)argument * MOST) + i, sizes[i]);
     }
     for (int i = 0; i < count; ++i) {
