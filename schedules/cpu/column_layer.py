@@ -13,7 +13,7 @@ from .driver import FillBuffer
 from .image_window import IMAGE_FIELDS, emit_image_window
 from .ir import Flat, TableReader, as_long, build_function
 from .isa import Isa
-from .window_tile import WINDOW_FIELDS, PanelWindow
+from .window_tile import WINDOW_FIELDS, PanelWindow, Result
 
 
 @dataclass(frozen=True)
@@ -120,10 +120,8 @@ class ColumnLayer(ABC):
         def emit(buffer: Flat, stripe, image, first, count) -> None:
             def channel(window: PanelWindow, number) -> None:
                 target = T.bind(as_long(number * (depthwise.vectors * lanes)))
-                depthwise.channel(
-                    isa, table, source, values, numbers, window, T.bind(first + number),
-                    lambda s, value: buffer.store_vector(target + s * lanes, value),
-                )  # fmt: skip
+                index = T.bind(first + number)
+                depthwise.channel(isa, table, source, values, numbers, window, index, Result(buffer, target))
 
             window = depthwise.window_of(table, as_long(image), stripe)
             depthwise.each_channel(table, stripe, window, count, channel)

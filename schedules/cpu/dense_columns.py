@@ -12,7 +12,7 @@ from tvm.script.ir_builder import tirx as T
 
 from .column_layer import ColumnLayer
 from .driver import DRIVER_FIELDS, HALO_FIELDS, Block, emit_tasks
-from .epilogue import emit_activation
+from .epilogue import emit_activation, emit_stored_activation, is_applied_in_memory
 from .ir import Flat, TableReader, as_long, broadcast, prefetch
 from .isa import Isa
 from .tile import DENSE_AHEAD, multiply_tile, pieces, row_sizes
@@ -90,13 +90,19 @@ class DenseColumnsKernel(ColumnLayer):
                     with T.Then():
                         for s, accumulator in enumerate(accumulators[i]):
                             accumulator.set(accumulator.value + residual.load_vector(y + s * lanes))
-            with T.If(block.last == 1):
-                with T.Then():
-                    for accumulator in accumulators[i]:
-                        accumulator.set(
-                            emit_activation(
-                                self.activation, accumulator.value, numbers, channels, row + i, lanes
+            in_memory = is_applied_in_memory(self.activation, isa)
+            if not in_memory:
+                with T.If(block.last == 1):
+                    with T.Then():
+                        for accumulator in accumulators[i]:
+                            accumulator.set(
+                                emit_activation(self.activation, accumulator.value, numbers, channels, row + i, lanes)
                             )
-                        )
             for s, accumulator in enumerate(accumulators[i]):
                 output.store_vector(y + s * lanes, accumulator.value)
+            if in_memory:
+                with T.If(block.last == 1):
+                    with T.Then():
+                        emit_stored_activation(
+                            self.activation, output, y, len(accumulators[i]), numbers, channels, row + i, lanes
+                        )

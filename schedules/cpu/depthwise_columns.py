@@ -30,5 +30,5 @@ class DepthwiseColumns(DepthwiseTile):
         table = TableReader(table_buffer, PANEL_FIELDS)
         self.emit_panels(
             isa, table, y,
-            lambda window, channel, store: self.channel(isa, table, x, values, numbers, window, channel, store),
+            lambda window, channel, result: self.channel(isa, table, x, values, numbers, window, channel, result),
         )  # fmt: skip

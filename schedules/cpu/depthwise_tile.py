@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from tvm.script.ir_builder import tirx as T
 
-from .epilogue import emit_activation
+from .epilogue import emit_activation, emit_stored_activation, is_applied_in_memory
 from .ir import Flat, TableReader, broadcast, registers
 from .isa import Isa
-from .window_tile import PanelWindow, Store, WindowTile
+from .window_tile import PanelWindow, Result, WindowTile
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class DepthwiseTile(WindowTile):
 
     def channel(
         self, isa: Isa, table: TableReader, x: Flat, values: Flat, numbers: Flat, window: PanelWindow, channel,
-        store: Store,
+        result: Result,
     ) -> None:  # fmt: skip
         """Emit one channel of a panel.
 
@@ -51,8 +51,8 @@ class DepthwiseTile(WindowTile):
             Where the window is.
         channel : expression
             The channel.
-        store : callable
-            Emits the store of a vector of the result.
+        result : Result
+            Where the result is stored.
         """
         lanes, taps = isa.lanes, self.kernel[0] * self.kernel[1]
         accumulators = registers(self.vectors, lanes)
@@ -62,6 +62,7 @@ class DepthwiseTile(WindowTile):
         first = T.bind(channel * taps)
         channels = table.scalar("channels")
         weights: dict[int, object] = {}
+        kind, in_memory = self.activation, is_applied_in_memory(self.activation, isa)
         held = self.sums(isa) + self.kernel[1] * min(self.tile[0], self.kernel[0])
         for vector, uses, finished in self.read(isa, table, x, window, channel, 0.0, held):
             for s, tap in uses:
@@ -69,4 +70,11 @@ class DepthwiseTile(WindowTile):
                     weights[tap] = T.bind(broadcast(values[first + tap], lanes))
                 accumulators[s].set(accumulators[s].value + weights[tap] * vector)
             for s in finished:
-                store(s, emit_activation(self.activation, accumulators[s].value, numbers, channels, channel, lanes))
+                value = accumulators[s].value
+                if not in_memory:
+                    value = emit_activation(kind, value, numbers, channels, channel, lanes)
+                result.store(s, value)
+        if in_memory:
+            emit_stored_activation(
+                kind, result.array, result.start, self.vectors, numbers, channels, channel, lanes
+            )

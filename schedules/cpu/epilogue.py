@@ -12,7 +12,8 @@ import numpy as np
 from tvm.script.ir_builder import tirx as T
 
 from . import math
-from .ir import Flat, bind_lets, broadcast, constant
+from .ir import Flat, as_long, bind_lets, broadcast, constant
+from .isa import Isa
 
 PARAMETERS = 4
 
@@ -120,6 +121,36 @@ def emit_activation(kind: str, value, numbers: Flat, channels, row, lanes: int):
     return bind_lets(function(T.bind(value)))
 
 
+def is_applied_in_memory(kind: str, isa: Isa) -> bool:
+    """Whether sums are best stored before an activation that takes many steps.
+
+    Where the sums fill the registers, its steps and constants come from the stack and wait for it, ten times each.
+    """
+    return kind in _LONG and isa.registers < 32
+
+
+def emit_stored_activation(
+    kind: str, output: Flat, place, vectors: int, numbers: Flat, channels, row, lanes: int
+) -> None:
+    """Apply an activation to vectors of stored sums, one after the other.
+
+    Parameters
+    ----------
+    output : Flat
+        Where they are stored.
+    place : expression
+        Element of the first.
+    vectors : int
+        How many follow each other.
+    kind, numbers, channels, row, lanes
+        As of `emit_activation`.
+    """
+    with T.serial(0, vectors) as s:
+        at = T.bind(place + as_long(s) * lanes)
+        value = T.bind(output.load_vector(at))
+        output.store_vector(at, emit_activation(kind, value, numbers, channels, row, lanes))
+
+
 _FUNCTIONS = {
     "gelu": math.gelu,
     "gelu_tanh": math.gelu_tanh,
@@ -129,5 +160,7 @@ _FUNCTIONS = {
     "hard_swish": math.hard_swish,
     "hard_sigmoid": math.hard_sigmoid,
 }
+
+_LONG = ("gelu", "gelu_tanh", "silu", "sigmoid", "tanh")
 
 KINDS = ("clip", "leaky_relu", "prelu", *_FUNCTIONS)

@@ -13,7 +13,7 @@ from tvm.tirx import PrimFunc
 from .driver import DRIVER_FIELDS, HALO_FIELDS, Block, emit_tasks
 from .ir import Flat, TableReader, build_function, constant, registers
 from .isa import Isa
-from .window_tile import PANEL_FIELDS, PanelWindow, Store, WindowTile
+from .window_tile import PANEL_FIELDS, PanelWindow, Result, WindowTile
 
 FIELDS = (*DRIVER_FIELDS, *HALO_FIELDS, "taps", "tap_count")
 
@@ -81,7 +81,7 @@ class MaxPoolPanels(WindowTile):
     def _body(self, isa: Isa, source: Flat, table_buffer: Flat, output: Flat) -> None:
         table = TableReader(table_buffer, PANEL_FIELDS)
 
-        def channel(window: PanelWindow, number, store: Store) -> None:
+        def channel(window: PanelWindow, number, result: Result) -> None:
             accumulators = registers(self.vectors, isa.lanes)
             for accumulator in accumulators:
                 accumulator.set(constant(LOWEST, isa.lanes))
@@ -89,6 +89,6 @@ class MaxPoolPanels(WindowTile):
                 for s, _ in uses:
                     accumulators[s].set(T.max(accumulators[s].value, vector))
                 for s in finished:
-                    store(s, accumulators[s].value)
+                    result.store(s, accumulators[s].value)
 
         self.emit_panels(isa, table, output, channel)

@@ -18,7 +18,7 @@ from tvm_sparse.sparsity.formats.columns import GROUP, QUAD
 
 from .column_layer import ColumnLayer
 from .driver import DRIVER_FIELDS, HALO_FIELDS, Block, emit_tasks
-from .epilogue import emit_activation
+from .epilogue import emit_activation, emit_stored_activation, is_applied_in_memory
 from .ir import AHEAD, LINE, Flat, TableReader, as_long, broadcast, constant, load_bits, prefetch, registers
 from .isa import Isa
 from .lanes import can_spread, load_quad, spread
@@ -260,18 +260,29 @@ class _BundleEmitter:
             if residual is not None:
                 with T.Else():
                     add(residual)
-        with T.If(block.last == 1):
-            with T.Then():
-                for row, tile in zip(rows, sums, strict=True):
-                    for accumulator in tile:
-                        accumulator.set(
-                            emit_activation(
-                                self.kernel.activation, accumulator.value, self.numbers, channels, row, lanes
-                            )
-                        )
+        kind = self.kernel.activation
+        in_memory = is_applied_in_memory(kind, self.isa)
+        if not in_memory:
+            with T.If(block.last == 1):
+                with T.Then():
+                    for row, tile in zip(rows, sums, strict=True):
+                        for accumulator in tile:
+                            value = emit_activation(kind, accumulator.value, self.numbers, channels, row, lanes)
+                            accumulator.set(value)
         for place, tile in zip(places, sums, strict=True):
             for s, accumulator in enumerate(tile):
                 output.store_vector(place + s * lanes, accumulator.value)
+        if in_memory:
+            with T.If(block.last == 1):
+                with T.Then():
+                    for i, (row, place) in enumerate(zip(rows, places, strict=True)):
+                        # The last bundle repeats a row, or a pair of rows, whose sums are activated already.
+                        new = tvm.tirx.all(True, *(row != earlier for earlier in rows[max(0, i - 2) : i]))
+                        with T.If(new):
+                            with T.Then():
+                                emit_stored_activation(
+                                    kind, output, place, vectors, self.numbers, channels, row, lanes
+                                )
 
     def _shared_column(self, block: Block, sums: list, position) -> None:
         """A column of every pair of rows: what both multiply is loaded once.

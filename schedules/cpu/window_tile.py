@@ -94,8 +94,20 @@ def _uses(
     return uses
 
 
-# Emits the store of a vector of a panel's result, given its number and its value.
-Store = Callable[[int, object], None]
+@dataclass(frozen=True)
+class Result:
+    """Where the vectors of a panel's result are stored for one channel: an array and the first one's element."""
+
+    array: Flat
+    start: object
+
+    def at(self, vector):
+        """Element of a vector, given its number."""
+        return self.start + vector * self.array.lanes
+
+    def store(self, vector: int, value) -> None:
+        """Emit the store of a vector."""
+        self.array.store_vector(self.at(vector), value)
 
 
 @dataclass(frozen=True)
@@ -257,7 +269,7 @@ class WindowTile:
                 loop(window)
 
     def emit_panels(
-        self, isa: Isa, table: TableReader, output: Flat, channel: Callable[[PanelWindow, object, Store], None]
+        self, isa: Isa, table: TableReader, output: Flat, channel: Callable[[PanelWindow, object, Result], None]
     ) -> None:
         """Emit the loops over images, panels and channels, driven by `PANEL_FIELDS`.
 
@@ -270,7 +282,7 @@ class WindowTile:
         output : Flat
             What is written.
         channel : callable
-            Emits a channel of a panel, given the window, the channel and what emits the store of a result.
+            Emits a channel of a panel, given the window, the channel and where its result is stored.
         """
         with T.parallel(0, table.scalar("tasks")) as task:
             chunk = T.bind(T.truncmod(task, table.scalar("chunks")))
@@ -286,6 +298,6 @@ class WindowTile:
             def emit(of: PanelWindow, number) -> None:
                 index = T.bind(first + number)
                 at = T.bind(target + as_long(index * (self.vectors * isa.lanes)))
-                channel(of, index, lambda s, value: output.store_vector(at + s * isa.lanes, value))
+                channel(of, index, Result(output, at))
 
             self.each_channel(table, panel, window, count, emit)
