@@ -101,13 +101,9 @@ class Result:
     array: Flat
     start: object
 
-    def at(self, vector):
-        """Element of a vector, given its number."""
-        return self.start + vector * self.array.lanes
-
     def store(self, vector: int, value) -> None:
         """Emit the store of a vector."""
-        self.array.store_vector(self.at(vector), value)
+        self.array.store_vector(self.start + vector * self.array.lanes, value)
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,22 @@ def test_activation(family, isa_name, kind, residual):
     np.testing.assert_allclose(got, want, rtol=3e-5, atol=2e-6)
 
 
+@pytest.mark.parametrize("isa_name", [n for n in RUNNABLE if n != "generic"])
+@pytest.mark.parametrize("inputs", [5, 60], ids=["rows", "pairs of rows"])
+def test_rows_that_fill_up_a_bundle_are_activated_once(isa_name, inputs):
+    isa, rng = isa_of(isa_name), np.random.default_rng(0)
+    for outputs, vectors in product(range(1, 10), (1, 4)):
+        weight = rng.uniform(0.1, 1, (outputs, inputs, 1, 1)).astype("float32")
+        layer = Convolution(weight, np.zeros(outputs, "float32"), Window((1, 1)), 1, Activation("sigmoid"))
+        geometry = Geometry(1, 1, isa.lanes * vectors, isa.lanes, (1, isa.lanes), (1, vectors))
+        packed = pack_sparse(layer, geometry, geometry, isa)
+        assert packed.kernel.pairs == (inputs == 60)
+        x = rng.uniform(-1, 1, (1, inputs, 1, geometry.width)).astype("float32")
+        out = call_layer(packed, isa_name, [geometry.pack(x)], geometry.shape(outputs))
+        want = activate("sigmoid", np.einsum("oi,iw->ow", weight[:, :, 0, 0], x[0, :, 0].astype("float64")), ())
+        np.testing.assert_allclose(geometry.unpack(out)[0, :, 0], want, rtol=1e-5)
+
+
 def test_slopes_are_per_channel():
     with pytest.raises(ValueError, match="slope per output channel"):
         epilogue_array(BIAS, Activation("prelu", ()), SLOPES[:-1])
