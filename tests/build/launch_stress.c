@@ -18,9 +18,14 @@ typedef struct {
   int64_t failing;
   int depth;
   int pause;
+  int work;  // nanoseconds
+  int pause_of_workers;
+  int cpus_of_workers;  // that one may use after its pause
 } Loop;
 
 static void Run(Loop* loop, int announce);
+
+static void PauseWorker(Loop* loop);
 
 // What TVM generates for a parallel loop.
 static int Body(int task_id, ParallelGroupEnv* environment, void* closure) {
@@ -30,6 +35,8 @@ static int Body(int task_id, ParallelGroupEnv* environment, void* closure) {
   for (int64_t i = begin; i < end && i < loop->extent; ++i) {
     loop->hits[i] += 1;
     if (loop->pause) usleep((useconds_t)loop->pause);
+    for (int64_t stop = Nanoseconds() + loop->work; Nanoseconds() < stop;) {}
+    if (loop->pause_of_workers && requested_threads == 0) PauseWorker(loop);
     if (loop->depth > 0) {
       Loop inner = {.extent = 5, .failing = -1, .depth = loop->depth - 1};
       Run(&inner, 1);
@@ -83,6 +90,61 @@ static void InChild(void) {
 }
 
 #if defined(__linux__)
+static void PauseWorker(Loop* loop) {
+  cpu_set_t usable;
+  usleep((useconds_t)loop->pause_of_workers);
+  pthread_getaffinity_np(pthread_self(), sizeof(usable), &usable);
+  loop->cpus_of_workers = CPU_COUNT(&usable);
+}
+
+static int CpusOf(const Worker* worker) {
+  cpu_set_t usable;
+  pthread_getaffinity_np(worker->thread, sizeof(usable), &usable);
+  return CPU_COUNT(&usable);
+}
+
+// A worker that was moved may use all CPUs again after some time. On a busy machine it may have to move again before.
+static void ExpectReturn(const Worker* worker, int cpus) {
+  for (int attempt = 0; attempt < 50 && CpusOf(worker) != cpus; ++attempt) {
+    Loop loop = {.extent = 4, .failing = -1, .work = 500000};
+    usleep(AWAY_NANOSECONDS / 1000 + 1000);
+    Run(&loop, 1);
+  }
+  if (CpusOf(worker) != cpus) Fail("a worker that does not return", CpusOf(worker));
+}
+
+// Workers that do not get on are moved, and return.
+static void CheckMoves(void) {
+  cpu_set_t usable;
+  sched_getaffinity(0, sizeof(usable), &usable);
+  int cpus = CPU_COUNT(&usable);
+  if (cpus < 2) return;
+  UseThreads(2);
+  Loop loop = {.extent = 2, .failing = -1};
+  Run(&loop, 1);
+  Worker* worker = &pool.worker[0];
+
+  ExpectReturn(worker, cpus);
+  int cpu = sched_getcpu();
+  if (!IsFree(worker, cpu)) Fail("a worker that is not free", cpu);
+  SendAway(worker, cpu);
+  if (CpusOf(worker) != cpus - 1) Fail("a worker not sent away", CpusOf(worker));
+  ExpectReturn(worker, cpus);
+
+  // It sleeps in the middle of its iteration, if it comes to have one.
+  Loop held = {.extent = 2, .failing = -1, .work = 500000, .pause_of_workers = 20000};
+  for (int attempt = 0; attempt < 50 && held.cpus_of_workers != 1; ++attempt) Run(&held, 1);
+  if (held.cpus_of_workers != 1) Fail("a worker that was lent no core", held.cpus_of_workers);
+  if (CpusOf(worker) != cpus - 1) Fail("a worker that stays on the caller's core", CpusOf(worker));
+  ExpectReturn(worker, cpus);
+
+  pool.launch -= pool.launch % LAUNCHES_UNSEEN;
+  atomic_store(&worker->seen, pool.launch - LAUNCHES_UNSEEN);
+  usleep(1000);
+  SendAbsentAway(1);
+  if (CpusOf(worker) != cpus - 1) Fail("an absent worker not sent away", CpusOf(worker));
+}
+
 // Workers stay on cores of their own, none of them the caller's, as far as there are enough.
 static void CheckBinding(void) {
   int cpus[CPU_SETSIZE], bound[MAX_THREADS];
@@ -101,6 +163,7 @@ static void CheckBinding(void) {
       continue;
     }
     if (CPU_COUNT(&now) != 1) Fail("a worker not bound", i);
+    if (IsFree(&pool.worker[i], sched_getcpu())) Fail("a bound worker that may be moved", i);
     for (bound[i] = 0; !CPU_ISSET(bound[i], &now); ++bound[i]) {}
     if (!CPU_ISSET(bound[i], &before)) Fail("a worker on a core that is not ours", i);
     for (uint32_t j = 0; j < i; ++j) {
@@ -109,6 +172,8 @@ static void CheckBinding(void) {
     }
   }
 }
+#else
+static void PauseWorker(Loop* loop) { (void)loop; }
 #endif
 
 int main(int argc, char** argv) {
@@ -116,6 +181,10 @@ int main(int argc, char** argv) {
 #if defined(__linux__)
   if (argc > 1 && strcmp(argv[1], "bind") == 0) {
     CheckBinding();
+    return 0;
+  }
+  if (argc > 1 && strcmp(argv[1], "move") == 0) {
+    CheckMoves();
     return 0;
   }
 #endif

@@ -92,6 +92,15 @@ def test_workers_are_bound_where_asked(tmp_path, cores):
     assert ("not bound" in check("0").stdout) == (cores == "all" and len(usable) > 1)
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system moves no threads")
+def test_workers_that_do_not_get_on_are_moved(tmp_path):
+    program = build(tmp_path / "stress")
+    assert program is not None
+    environment = {name: value for name, value in os.environ.items() if name != "TVM_BIND_THREADS"}
+    done = subprocess.run([program, "move"], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_compiled_once(cache, monkeypatch):
     paths = native_objects(COMPILER)
     assert set(paths) == set(cache.glob("*.o")) and len(set(paths)) == len(native.SOURCES)

@@ -3,8 +3,9 @@
 // A loop is cut into chunks of iterations. Each thread owns a contiguous block of them, the same one in every loop of
 // that many iterations, so that its cache holds what it reads next; a thread that has done its own takes chunks from
 // the end of the longest block that is left. The caller works too and never waits for a thread that has not started: it
-// takes that thread's chunks. So a core that another process slows down, or takes away, does less. What is computed
-// does not depend on who computes it.
+// takes that thread's chunks. So a core that another process slows down, or takes away, does less; a worker that lost
+// its core in the middle of a chunk finishes it on the caller's (Linux). What is computed does not depend on who
+// computes it.
 //
 // With TVM_BIND_THREADS=1 each worker stays on a core of its own; the caller, a thread of the program, goes where it may.
 //
@@ -39,6 +40,12 @@
 // ten times that until it works; the serial parts of a model between two loops are shorter than this.
 #define SPIN_NANOSECONDS 60000
 #define PAUSES_PER_LOOK_AT_THE_CLOCK 16
+// A thread that gets no processor time for so long does not run.
+#define HELD_UP_NANOSECONDS 5000
+// A worker that takes no part in so many launches is looked at.
+#define LAUNCHES_UNSEEN 16
+// How long a worker stays where it was moved to.
+#define AWAY_NANOSECONDS 50000000
 #define CACHE_LINE 128
 
 // What TVM's generated code passes to each task of a loop, and the task itself.
@@ -68,6 +75,15 @@ typedef struct {
   atomic_uint asleep;
   uint32_t first_seen;  // value of `posted` when the worker was created
   pthread_t thread;
+  atomic_uint seen;     // the last launch that it took part in
+  atomic_uint working;  // whether it does so at this moment
+  atomic_uint lent;     // whether it does so on the caller's core
+#if defined(__linux__)
+  _Atomic(int64_t) moved;  // when it was moved to some of its CPUs; 0: it may use all of them
+  cpu_set_t usable;        // all of them, where it was moved
+  int held_up;             // of the caller: see `FindHeldUp`
+  int64_t time;
+#endif
 } Worker;
 
 static struct {
@@ -135,94 +151,28 @@ static void ForgetSleepers(void) {
 }
 #endif
 
-// Waits until a word differs from a value, and returns what it is then. Who changes the word wakes us if `asleep` is set.
-static uint32_t WaitForChange(atomic_uint* word, uint32_t value, atomic_uint* asleep) {
+// Looks at a word for some nanoseconds, or until it differs from a value, and returns what it is then.
+static uint32_t LookForChange(atomic_uint* word, uint32_t value, int64_t nanoseconds) {
   uint32_t now;
   int64_t end = 0;
   for (unsigned pauses = 1; (now = atomic_load_explicit(word, memory_order_acquire)) == value; ++pauses) {
     Pause();
     if (pauses % PAUSES_PER_LOOK_AT_THE_CLOCK != 0) continue;
     int64_t time = Nanoseconds();
-    if (end == 0) end = time + SPIN_NANOSECONDS;
-    if (time < end) continue;
-    atomic_store(asleep, 1);
-    while ((now = atomic_load(word)) == value) SleepWhile(word, value);
-    atomic_store_explicit(asleep, 0, memory_order_relaxed);
-    return now;
+    if (end == 0) end = time + nanoseconds;
+    if (time >= end) break;
   }
   return now;
 }
 
-// --- working ---------------------------------------------------------------------------------------------------------
-
-// Takes the first chunk of a block, or the last if it is another thread's; -1 if none of this launch is left.
-static int Take(uint32_t slot, uint32_t launch, int last) {
-  _Atomic(Block)* word = &pool.slots[slot].block;
-  Block block = atomic_load_explicit(word, memory_order_acquire);
-  while (LaunchOf(block) == launch && NextOf(block) < EndOf(block)) {
-    uint32_t next = NextOf(block), end = EndOf(block);
-    Block rest = last ? MakeBlock(launch, next, end - 1) : MakeBlock(launch, next + 1, end);
-    if (atomic_compare_exchange_weak_explicit(word, &block, rest, memory_order_acq_rel, memory_order_acquire)) {
-      return (int)(last ? end - 1 : next);
-    }
-  }
-  return -1;
-}
-
-// The slot with most chunks left, or -1.
-static int LongestBlock(uint32_t launch, uint32_t threads) {
-  int longest = -1;
-  uint32_t most = 0;
-  for (uint32_t slot = 0; slot < threads; ++slot) {
-    Block block = atomic_load_explicit(&pool.slots[slot].block, memory_order_relaxed);
-    uint32_t left = EndOf(block) - NextOf(block);
-    if (LaunchOf(block) == launch && left > most) {
-      most = left;
-      longest = (int)slot;
-    }
-  }
-  return longest;
-}
-
-// Does chunks of a launch while there are any. Returns whether one of them failed.
-static int Work(uint32_t own, uint32_t launch) {
-  uint32_t taken = 0, total = 0;
-  int failed = 0;
-  for (int slot = (int)own; slot >= 0;) {
-    int chunk = Take((uint32_t)slot, launch, slot != (int)own);
-    if (chunk >= 0) {
-      // The launch lasts until this chunk is done: only now its fields are sure to be this launch's.
-      total = pool.chunks;
-      ParallelGroupEnv environment = {NULL, (int32_t)total};
-      if (pool.lambda(chunk, &environment, pool.closure) != 0) failed = 1;
-      ++taken;
-    }
-    if (chunk < 0 || slot != (int)own) {
-      slot = LongestBlock(launch, atomic_load_explicit(&pool.threads, memory_order_relaxed));
-    }
-  }
-  if (failed) atomic_store_explicit(&pool.failed, 1, memory_order_relaxed);
-  if (taken > 0 && atomic_fetch_add(&pool.done, taken) + taken == total && own != 0 &&
-      atomic_load(&pool.caller_asleep)) {
-    Wake(&pool.done);
-  }
-  return failed;
-}
-
-static void* RunWorker(void* argument) {
-  Worker* self = argument;
-  uint32_t own = (uint32_t)(self - pool.worker) + 1;
-  uint32_t seen = self->first_seen;
-  for (;;) {
-    seen = WaitForChange(&self->posted, seen, &self->asleep);
-    if (atomic_load(&pool.closed)) return NULL;
-    Work(own, seen);
-  }
-}
-
-static void Post(Worker* worker, uint32_t launch) {
-  atomic_store(&worker->posted, launch);
-  if (atomic_load(&worker->asleep)) Wake(&worker->posted);
+// Sleeps until a word differs from a value, and returns what it is then. Who changes the word wakes us if `asleep` is
+// set.
+static uint32_t SleepUntilChange(atomic_uint* word, uint32_t value, atomic_uint* asleep) {
+  uint32_t now;
+  atomic_store(asleep, 1);
+  while ((now = atomic_load(word)) == value) SleepWhile(word, value);
+  atomic_store_explicit(asleep, 0, memory_order_relaxed);
+  return now;
 }
 
 // --- cores -----------------------------------------------------------------------------------------------------------
@@ -289,6 +239,191 @@ static uint32_t CountCores(void) {
   return online > 0 ? (uint32_t)online : 1;
 }
 
+#if defined(__linux__)
+static int64_t TimeOnCpu(const Worker* worker) {
+  clockid_t clock;
+  struct timespec time;
+  if (pthread_getcpuclockid(worker->thread, &clock) != 0 || clock_gettime(clock, &time) != 0) return 0;
+  return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+// Which of some workers get no processor time, since somebody else has their cores. Returns whether there is one.
+static int FindHeldUp(uint32_t workers, int (*is_candidate)(const Worker*)) {
+  int any = 0;
+  for (Worker* worker = pool.worker; worker < pool.worker + workers; ++worker) {
+    worker->held_up = is_candidate(worker);
+    if (worker->held_up) worker->time = TimeOnCpu(worker);
+    any |= worker->held_up;
+  }
+  if (!any) return 0;
+  for (int64_t end = Nanoseconds() + HELD_UP_NANOSECONDS; Nanoseconds() < end;) Pause();
+  any = 0;
+  for (Worker* worker = pool.worker; worker < pool.worker + workers; ++worker) {
+    worker->held_up = worker->held_up && TimeOnCpu(worker) == worker->time;
+    any |= worker->held_up;
+  }
+  return any;
+}
+
+static int IsWorking(const Worker* worker) { return (int)atomic_load(&worker->working); }
+
+static int IsAbsent(const Worker* worker) {
+  return pool.launch - atomic_load_explicit(&worker->seen, memory_order_relaxed) >= LAUNCHES_UNSEEN;
+}
+
+// Whether a worker may be moved to or from a CPU: those that are bound to cores of their own stay there.
+static int IsFree(Worker* worker, int cpu) {
+  if (atomic_load(&worker->moved) == 0 &&
+      pthread_getaffinity_np(worker->thread, sizeof(worker->usable), &worker->usable) != 0) {
+    return 0;
+  }
+  return cpu >= 0 && cpu < CPU_SETSIZE && CPU_COUNT(&worker->usable) > 1 && CPU_ISSET(cpu, &worker->usable);
+}
+
+static void Confine(Worker* worker, const cpu_set_t* cpus) {
+  atomic_store(&worker->moved, Nanoseconds());
+  pthread_setaffinity_np(worker->thread, sizeof(*cpus), cpus);
+}
+
+// Keeps a worker away from the caller's CPU for some time.
+static void SendAway(Worker* worker, int cpu) {
+  cpu_set_t others = worker->usable;
+  CPU_CLR(cpu, &others);
+  Confine(worker, &others);
+}
+
+// The caller, who has nothing to do but wait, has workers finish on its own core that somebody else keeps from theirs.
+// It would wait until they get it back, some milliseconds, in which a model runs several layers. Returns whether there
+// was one.
+static int LendCore(uint32_t workers) {
+  if (!FindHeldUp(workers, IsWorking)) return 0;
+  int any = 0, cpu = sched_getcpu();
+  for (Worker* worker = pool.worker; worker < pool.worker + workers; ++worker) {
+    if (!worker->held_up || !IsFree(worker, cpu)) continue;
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    atomic_store(&worker->lent, 1);
+    Confine(worker, &one);
+    any = 1;
+  }
+  return any;
+}
+
+static void TakeCoreBack(uint32_t workers) {
+  int cpu = sched_getcpu();
+  for (Worker* worker = pool.worker; worker < pool.worker + workers; ++worker) {
+    if (!atomic_load(&worker->lent)) continue;
+    if (IsFree(worker, cpu)) SendAway(worker, cpu);
+    atomic_store(&worker->lent, 0);
+  }
+}
+
+// The system counts threads, not work: where another process uses a core, it may leave a worker on the caller's, where
+// it does not get to run. Workers that were not seen for some launches are sent to other cores.
+static void SendAbsentAway(uint32_t workers) {
+  if (pool.launch % LAUNCHES_UNSEEN != 0 || !FindHeldUp(workers, IsAbsent)) return;
+  int cpu = sched_getcpu();
+  for (Worker* worker = pool.worker; worker < pool.worker + workers; ++worker) {
+    if (worker->held_up && IsFree(worker, cpu)) SendAway(worker, cpu);
+  }
+}
+
+// Of a worker that begins its part of a launch: after some time it may go wherever it might before.
+static void Return(Worker* self) {
+  int64_t moved = atomic_load_explicit(&self->moved, memory_order_acquire);
+  if (moved == 0 || Nanoseconds() - moved < AWAY_NANOSECONDS) return;
+  pthread_setaffinity_np(pthread_self(), sizeof(self->usable), &self->usable);
+  // If it was moved again meanwhile, it returns later.
+  atomic_compare_exchange_strong(&self->moved, &moved, 0);
+}
+#else
+static int LendCore(uint32_t workers) { return (void)workers, 0; }
+static void TakeCoreBack(uint32_t workers) { (void)workers; }
+static void SendAbsentAway(uint32_t workers) { (void)workers; }
+static void Return(Worker* self) { (void)self; }
+#endif
+
+// --- working ---------------------------------------------------------------------------------------------------------
+
+// Takes the first chunk of a block, or the last if it is another thread's; -1 if none of this launch is left.
+static int Take(uint32_t slot, uint32_t launch, int last) {
+  _Atomic(Block)* word = &pool.slots[slot].block;
+  Block block = atomic_load_explicit(word, memory_order_acquire);
+  while (LaunchOf(block) == launch && NextOf(block) < EndOf(block)) {
+    uint32_t next = NextOf(block), end = EndOf(block);
+    Block rest = last ? MakeBlock(launch, next, end - 1) : MakeBlock(launch, next + 1, end);
+    if (atomic_compare_exchange_weak_explicit(word, &block, rest, memory_order_acq_rel, memory_order_acquire)) {
+      return (int)(last ? end - 1 : next);
+    }
+  }
+  return -1;
+}
+
+// The slot with most chunks left, or -1.
+static int LongestBlock(uint32_t launch, uint32_t threads) {
+  int longest = -1;
+  uint32_t most = 0;
+  for (uint32_t slot = 0; slot < threads; ++slot) {
+    Block block = atomic_load_explicit(&pool.slots[slot].block, memory_order_relaxed);
+    uint32_t left = EndOf(block) - NextOf(block);
+    if (LaunchOf(block) == launch && left > most) {
+      most = left;
+      longest = (int)slot;
+    }
+  }
+  return longest;
+}
+
+// Does chunks of a launch while there are any. Returns whether one of them failed.
+static int Work(uint32_t own, uint32_t launch) {
+  uint32_t taken = 0, total = 0;
+  int failed = 0;
+  for (int slot = (int)own; slot >= 0;) {
+    int chunk = Take((uint32_t)slot, launch, slot != (int)own);
+    if (chunk >= 0) {
+      // The launch lasts until this chunk is done: only now its fields are sure to be this launch's.
+      total = pool.chunks;
+      ParallelGroupEnv environment = {NULL, (int32_t)total};
+      if (pool.lambda(chunk, &environment, pool.closure) != 0) failed = 1;
+      ++taken;
+    }
+    if (chunk < 0 || slot != (int)own) {
+      slot = LongestBlock(launch, atomic_load_explicit(&pool.threads, memory_order_relaxed));
+    }
+  }
+  if (failed) atomic_store_explicit(&pool.failed, 1, memory_order_relaxed);
+  if (taken > 0 && atomic_fetch_add(&pool.done, taken) + taken == total && own != 0 &&
+      atomic_load(&pool.caller_asleep)) {
+    Wake(&pool.done);
+  }
+  return failed;
+}
+
+static void* RunWorker(void* argument) {
+  Worker* self = argument;
+  uint32_t own = (uint32_t)(self - pool.worker) + 1;
+  uint32_t seen = self->first_seen;
+  for (;;) {
+    uint32_t last = seen;
+    // On the caller's core it makes room at once.
+    int64_t patience = atomic_load_explicit(&self->lent, memory_order_relaxed) ? 0 : SPIN_NANOSECONDS;
+    seen = LookForChange(&self->posted, last, patience);
+    if (seen == last) seen = SleepUntilChange(&self->posted, last, &self->asleep);
+    if (atomic_load(&pool.closed)) return NULL;
+    Return(self);
+    atomic_store_explicit(&self->seen, seen, memory_order_relaxed);
+    atomic_store(&self->working, 1);
+    Work(own, seen);
+    atomic_store(&self->working, 0);
+  }
+}
+
+static void Post(Worker* worker, uint32_t launch) {
+  atomic_store(&worker->posted, launch);
+  if (atomic_load(&worker->asleep)) Wake(&worker->posted);
+}
+
 // --- threads ---------------------------------------------------------------------------------------------------------
 
 // A forked child has none of its parent's workers, nor a launch that was under way.
@@ -311,6 +446,12 @@ static void CreateWorkers(uint32_t count) {
   while (pool.workers < count) {
     Worker* worker = &pool.worker[pool.workers];
     atomic_store(&worker->asleep, 0);
+    atomic_store(&worker->seen, pool.launch);
+    atomic_store(&worker->working, 0);
+    atomic_store(&worker->lent, 0);
+#if defined(__linux__)
+    atomic_store(&worker->moved, 0);
+#endif
     worker->first_seen = atomic_load(&worker->posted);
     if (pthread_create(&worker->thread, NULL, RunWorker, worker) != 0) break;
     ++pool.workers;
@@ -384,9 +525,16 @@ static int Launch(ParallelLambda lambda, void* closure, int num_task) {
   }
   for (uint32_t i = 0; i + 1 < threads; ++i) Post(&pool.worker[i], launch);
   int own_failed = Work(0, launch);
+  int lent = 0;
   for (uint32_t done = atomic_load_explicit(&pool.done, memory_order_acquire); done != chunks;) {
-    done = WaitForChange(&pool.done, done, &pool.caller_asleep);
+    uint32_t last = done;
+    done = LookForChange(&pool.done, last, SPIN_NANOSECONDS);
+    if (done != last) continue;
+    lent |= LendCore(threads - 1);
+    done = SleepUntilChange(&pool.done, last, &pool.caller_asleep);
   }
+  if (lent) TakeCoreBack(threads - 1);
+  SendAbsentAway(threads - 1);
   int failed = (int)atomic_load_explicit(&pool.failed, memory_order_relaxed);
   atomic_store_explicit(&pool.busy, 0, memory_order_release);
   if (failed && !own_failed) {
