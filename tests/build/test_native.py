@@ -16,6 +16,7 @@ from tvm_sparse.build.native import native_objects
 from tvm_sparse.errors import TvmSparseError
 
 LAUNCH = next(source for source in native.SOURCES if source.name == "launch.c")
+places_threads = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux places threads")
 # Without one nothing can be linked.
 COMPILER = shutil.which("gcc") or shutil.which("clang") or "cc"
 
@@ -71,7 +72,7 @@ def test_blocks_are_nobody_elses(tmp_path, sanitizer):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no threads")
+@places_threads
 @pytest.mark.parametrize("cores", ["one", "all"])
 def test_workers_are_bound_where_asked(tmp_path, cores):
     program = build(tmp_path / "stress")
@@ -92,7 +93,7 @@ def test_workers_are_bound_where_asked(tmp_path, cores):
     assert ("not bound" in check("0").stdout) == (cores == "all" and len(usable) > 1)
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system moves no threads")
+@places_threads
 def test_workers_that_do_not_get_on_are_moved(tmp_path):
     program = build(tmp_path / "stress")
     assert program is not None
