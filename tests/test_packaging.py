@@ -24,7 +24,7 @@ def sources() -> set[str]:
     found = set()
     for package, folder in {"tvm_sparse": "tvm_sparse", **MAPPED}.items():
         place = Path(*package.split("."))
-        for pattern in ("*.py", "*.c"):
+        for pattern in ("*.py", "*.c", "*.h"):
             for path in (ROOT / folder).rglob(pattern):
                 found.add(str(place / path.relative_to(ROOT / folder)))
     for pattern in ("*.json", "*.md"):
@@ -57,7 +57,7 @@ def built(copy) -> Path:
 
 
 def test_every_module_is_installed(built):
-    kinds = (".py", ".c", ".md", ".json")
+    kinds = (".py", ".c", ".h", ".md", ".json")
     installed = {str(path.relative_to(built)) for path in built.rglob("*") if path.suffix in kinds}
     assert installed == sources() | {"tvm_sparse/tuning_logs/database_workload.json"}
     assert {"tvm_sparse/schedules/cpu/isa.py", "tvm_sparse/runtime/__main__.py"} <= installed

@@ -1,7 +1,10 @@
 // Runs the launcher of parallel loops as generated code does, in all ways that it must stand: prints what went wrong.
 #include "launch.c"
 
+#include <stdio.h>
+#include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #define MOST 700
 
@@ -138,10 +141,9 @@ static void CheckMoves(void) {
   if (CpusOf(worker) != cpus - 1) Fail("a worker that stays on the caller's core", CpusOf(worker));
   ExpectReturn(worker, cpus);
 
-  pool.launch -= pool.launch % LAUNCHES_UNSEEN;
-  atomic_store(&worker->seen, pool.launch - LAUNCHES_UNSEEN);
+  atomic_store(&worker->seen, atomic_load(&worker->posted) - LAUNCHES_UNSEEN);
   usleep(1000);
-  SendAbsentAway(1);
+  SendAbsentAway(worker, 1);
   if (CpusOf(worker) != cpus - 1) Fail("an absent worker not sent away", CpusOf(worker));
 }
 

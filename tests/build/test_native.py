@@ -115,6 +115,15 @@ def test_other_options_are_other_objects(cache):
     assert len(list(cache.glob("*.o"))) == 2 * len(native.SOURCES)
 
 
+def test_a_changed_header_is_another_object(tmp_path, monkeypatch):
+    before = native_objects(COMPILER)
+    header = tmp_path / "changed.h"
+    header.write_text("// What sources include.\n")
+    monkeypatch.setattr(native, "_HEADERS", (*native._HEADERS, header))
+    native._provide.cache_clear()
+    assert not set(before) & set(native_objects(COMPILER))
+
+
 @pytest.mark.skipif(shutil.which("aarch64-linux-gnu-gcc") is None, reason="no cross-compiler is installed")
 def test_cross_compiler():
     for path in native_objects("aarch64-linux-gnu-gcc"):

@@ -20,18 +20,12 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <time.h>
 #include <tvm/ffi/c_api.h>
-#include <unistd.h>
 
-#if defined(__linux__)
-#include <linux/futex.h>
-#include <sched.h>
-#include <sys/syscall.h>
-#endif
+#include "cores.h"
+#include "placing.h"
+#include "waiting.h"
 
 #define MAX_THREADS 256
 // A loop of more iterations than this for each thread is cut into chunks of several.
@@ -39,14 +33,6 @@
 // How long an idle thread looks for work before it sleeps. To wake it costs a few microseconds of the caller's time and
 // ten times that until it works; the serial parts of a model between two loops are shorter than this.
 #define SPIN_NANOSECONDS 60000
-#define PAUSES_PER_LOOK_AT_THE_CLOCK 16
-// A thread that gets no processor time for so long does not run.
-#define HELD_UP_NANOSECONDS 5000
-// A worker that takes no part in so many launches is looked at.
-#define LAUNCHES_UNSEEN 16
-// How long a worker stays where it was moved to.
-#define AWAY_NANOSECONDS 50000000
-#define CACHE_LINE 128
 
 // What TVM's generated code passes to each task of a loop, and the task itself.
 typedef struct {
@@ -70,22 +56,6 @@ typedef struct {
   _Alignas(CACHE_LINE) _Atomic(Block) block;  // block 0 is the caller's, block i + 1 worker i's
 } Slot;
 
-typedef struct {
-  _Alignas(CACHE_LINE) atomic_uint posted;  // the last launch that the worker takes part in
-  atomic_uint asleep;
-  uint32_t first_seen;  // value of `posted` when the worker was created
-  pthread_t thread;
-  atomic_uint seen;     // the last launch that it took part in
-  atomic_uint working;  // whether it does so at this moment
-  atomic_uint lent;     // whether it does so on the caller's core
-#if defined(__linux__)
-  _Atomic(int64_t) moved;  // when it was moved to some of its CPUs; 0: it may use all of them
-  cpu_set_t usable;        // all of them, where it was moved
-  int held_up;             // of the caller: see `FindHeldUp`
-  int64_t time;
-#endif
-} Worker;
-
 static struct {
   // Set while a launch has the workers.
   _Alignas(CACHE_LINE) atomic_uint busy;
@@ -108,241 +78,6 @@ static struct {
 // Of the thread that starts loops: threads that its loops may use (0: not set), iterations of the next loop.
 static _Thread_local uint32_t requested_threads;
 static _Thread_local int64_t announced_extent;
-
-// --- waiting ---------------------------------------------------------------------------------------------------------
-
-static void Pause(void) {
-#if defined(__x86_64__) || defined(__i386__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__) || defined(__arm__)
-  __asm__ volatile("yield" ::: "memory");
-#endif
-}
-
-static int64_t Nanoseconds(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-#if defined(__linux__)
-static void SleepWhile(atomic_uint* word, uint32_t value) {
-  syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
-}
-static void Wake(atomic_uint* word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0); }
-static void ForgetSleepers(void) {}
-#else
-static pthread_mutex_t sleep_mutex = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t sleep_condition = PTHREAD_COND_INITIALIZER;
-static void SleepWhile(atomic_uint* word, uint32_t value) {
-  pthread_mutex_lock(&sleep_mutex);
-  while (atomic_load(word) == value) pthread_cond_wait(&sleep_condition, &sleep_mutex);
-  pthread_mutex_unlock(&sleep_mutex);
-}
-static void Wake(atomic_uint* word) {
-  (void)word;
-  pthread_mutex_lock(&sleep_mutex);
-  pthread_cond_broadcast(&sleep_condition);
-  pthread_mutex_unlock(&sleep_mutex);
-}
-static void ForgetSleepers(void) {
-  pthread_mutex_init(&sleep_mutex, NULL);
-  pthread_cond_init(&sleep_condition, NULL);
-}
-#endif
-
-// Looks at a word for some nanoseconds, or until it differs from a value, and returns what it is then.
-static uint32_t LookForChange(atomic_uint* word, uint32_t value, int64_t nanoseconds) {
-  uint32_t now;
-  int64_t end = 0;
-  for (unsigned pauses = 1; (now = atomic_load_explicit(word, memory_order_acquire)) == value; ++pauses) {
-    Pause();
-    if (pauses % PAUSES_PER_LOOK_AT_THE_CLOCK != 0) continue;
-    int64_t time = Nanoseconds();
-    if (end == 0) end = time + nanoseconds;
-    if (time >= end) break;
-  }
-  return now;
-}
-
-// Sleeps until a word differs from a value, and returns what it is then. Who changes the word wakes us if `asleep` is
-// set.
-static uint32_t SleepUntilChange(atomic_uint* word, uint32_t value, atomic_uint* asleep) {
-  uint32_t now;
-  atomic_store(asleep, 1);
-  while ((now = atomic_load(word)) == value) SleepWhile(word, value);
-  atomic_store_explicit(asleep, 0, memory_order_relaxed);
-  return now;
-}
-
-// --- cores -----------------------------------------------------------------------------------------------------------
-
-#if defined(__linux__)
-// The first of the CPUs that share a core with this one and that we may use.
-static int FirstOfCore(int cpu, const cpu_set_t* usable) {
-  char path[96];
-  snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu);
-  FILE* file = fopen(path, "r");
-  if (file == NULL) return cpu;
-  int first = cpu, from, to;
-  char separator = ',';
-  while (separator == ',' && fscanf(file, "%d", &from) == 1) {
-    to = from;
-    if (fscanf(file, "%c", &separator) != 1) separator = '\n';
-    if (separator == '-' && (fscanf(file, "%d", &to) != 1 || fscanf(file, "%c", &separator) != 1)) separator = '\n';
-    for (int sibling = from; sibling <= to && sibling < first; ++sibling) {
-      if (sibling >= 0 && sibling < CPU_SETSIZE && CPU_ISSET(sibling, usable)) first = sibling;
-    }
-  }
-  fclose(file);
-  return first;
-}
-
-// A CPU of each core that we may use, and how many those are.
-static int UsableCores(int cpus[CPU_SETSIZE]) {
-  cpu_set_t usable;
-  if (sched_getaffinity(0, sizeof(usable), &usable) != 0) return 0;
-  int cores = 0;
-  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-    if (CPU_ISSET(cpu, &usable) && FirstOfCore(cpu, &usable) == cpu) cpus[cores++] = cpu;
-  }
-  return cores;
-}
-
-// Where that is asked for, binds workers to cores of their own: those after the caller's, the others again where there
-// are more workers.
-static void BindWorkers(Worker* workers, uint32_t count) {
-  const char* text = getenv("TVM_BIND_THREADS");
-  if (text == NULL || atoi(text) <= 0) return;
-  int cpus[CPU_SETSIZE];
-  cpu_set_t usable;
-  int cores = UsableCores(cpus), own = 0;
-  if (cores < 2 || sched_getaffinity(0, sizeof(usable), &usable) != 0) return;
-  int caller = FirstOfCore(sched_getcpu(), &usable);
-  while (own < cores && cpus[own] != caller) ++own;
-  for (uint32_t i = 0; i < count; ++i) {
-    cpu_set_t one;
-    CPU_ZERO(&one);
-    CPU_SET(cpus[(own + 1 + (int)i % (cores - 1)) % cores], &one);
-    pthread_setaffinity_np(workers[i].thread, sizeof(one), &one);
-  }
-}
-#endif
-
-static uint32_t CountCores(void) {
-#if defined(__linux__)
-  int cpus[CPU_SETSIZE];
-  int cores = UsableCores(cpus);
-  if (cores > 0) return (uint32_t)cores;
-#endif
-  long online = sysconf(_SC_NPROCESSORS_ONLN);
-  return online > 0 ? (uint32_t)online : 1;
-}
-
-#if defined(__linux__)
-static int64_t TimeOnCpu(const Worker* worker) {
-  clockid_t clock;
-  struct timespec time;
-  if (pthread_getcpuclockid(worker->thread, &clock) != 0 || clock_gettime(clock, &time) != 0) return 0;
-  return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
-}
-
-// Which of some workers get no processor time, since somebody else has their cores. Returns whether there is one.
-static int FindHeldUp(uint32_t workers, int (*is_candidate)(const Worker*)) {
-  int any = 0;
-  for (Worker* worker = pool.worker; worker < pool.worker + workers; ++worker) {
-    worker->held_up = is_candidate(worker);
-    if (worker->held_up) worker->time = TimeOnCpu(worker);
-    any |= worker->held_up;
-  }
-  if (!any) return 0;
-  for (int64_t end = Nanoseconds() + HELD_UP_NANOSECONDS; Nanoseconds() < end;) Pause();
-  any = 0;
-  for (Worker* worker = pool.worker; worker < pool.worker + workers; ++worker) {
-    worker->held_up = worker->held_up && TimeOnCpu(worker) == worker->time;
-    any |= worker->held_up;
-  }
-  return any;
-}
-
-static int IsWorking(const Worker* worker) { return (int)atomic_load(&worker->working); }
-
-static int IsAbsent(const Worker* worker) {
-  return pool.launch - atomic_load_explicit(&worker->seen, memory_order_relaxed) >= LAUNCHES_UNSEEN;
-}
-
-// Whether a worker may be moved to or from a CPU: those that are bound to cores of their own stay there.
-static int IsFree(Worker* worker, int cpu) {
-  if (atomic_load(&worker->moved) == 0 &&
-      pthread_getaffinity_np(worker->thread, sizeof(worker->usable), &worker->usable) != 0) {
-    return 0;
-  }
-  return cpu >= 0 && cpu < CPU_SETSIZE && CPU_COUNT(&worker->usable) > 1 && CPU_ISSET(cpu, &worker->usable);
-}
-
-static void Confine(Worker* worker, const cpu_set_t* cpus) {
-  atomic_store(&worker->moved, Nanoseconds());
-  pthread_setaffinity_np(worker->thread, sizeof(*cpus), cpus);
-}
-
-// Keeps a worker away from the caller's CPU for some time.
-static void SendAway(Worker* worker, int cpu) {
-  cpu_set_t others = worker->usable;
-  CPU_CLR(cpu, &others);
-  Confine(worker, &others);
-}
-
-// The caller, who has nothing to do but wait, has workers finish on its own core that somebody else keeps from theirs.
-// It would wait until they get it back, some milliseconds, in which a model runs several layers. Returns whether there
-// was one.
-static int LendCore(uint32_t workers) {
-  if (!FindHeldUp(workers, IsWorking)) return 0;
-  int any = 0, cpu = sched_getcpu();
-  for (Worker* worker = pool.worker; worker < pool.worker + workers; ++worker) {
-    if (!worker->held_up || !IsFree(worker, cpu)) continue;
-    cpu_set_t one;
-    CPU_ZERO(&one);
-    CPU_SET(cpu, &one);
-    atomic_store(&worker->lent, 1);
-    Confine(worker, &one);
-    any = 1;
-  }
-  return any;
-}
-
-static void TakeCoreBack(uint32_t workers) {
-  int cpu = sched_getcpu();
-  for (Worker* worker = pool.worker; worker < pool.worker + workers; ++worker) {
-    if (!atomic_load(&worker->lent)) continue;
-    if (IsFree(worker, cpu)) SendAway(worker, cpu);
-    atomic_store(&worker->lent, 0);
-  }
-}
-
-// The system counts threads, not work: where another process uses a core, it may leave a worker on the caller's, where
-// it does not get to run. Workers that were not seen for some launches are sent to other cores.
-static void SendAbsentAway(uint32_t workers) {
-  if (pool.launch % LAUNCHES_UNSEEN != 0 || !FindHeldUp(workers, IsAbsent)) return;
-  int cpu = sched_getcpu();
-  for (Worker* worker = pool.worker; worker < pool.worker + workers; ++worker) {
-    if (worker->held_up && IsFree(worker, cpu)) SendAway(worker, cpu);
-  }
-}
-
-// Of a worker that begins its part of a launch: after some time it may go wherever it might before.
-static void Return(Worker* self) {
-  int64_t moved = atomic_load_explicit(&self->moved, memory_order_acquire);
-  if (moved == 0 || Nanoseconds() - moved < AWAY_NANOSECONDS) return;
-  pthread_setaffinity_np(pthread_self(), sizeof(self->usable), &self->usable);
-  // If it was moved again meanwhile, it returns later.
-  atomic_compare_exchange_strong(&self->moved, &moved, 0);
-}
-#else
-static int LendCore(uint32_t workers) { return (void)workers, 0; }
-static void TakeCoreBack(uint32_t workers) { (void)workers; }
-static void SendAbsentAway(uint32_t workers) { (void)workers; }
-static void Return(Worker* self) { (void)self; }
-#endif
 
 // --- working ---------------------------------------------------------------------------------------------------------
 
@@ -456,9 +191,7 @@ static void CreateWorkers(uint32_t count) {
     if (pthread_create(&worker->thread, NULL, RunWorker, worker) != 0) break;
     ++pool.workers;
   }
-#if defined(__linux__)
   BindWorkers(pool.worker, pool.workers);
-#endif
   pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
@@ -530,11 +263,11 @@ static int Launch(ParallelLambda lambda, void* closure, int num_task) {
     uint32_t last = done;
     done = LookForChange(&pool.done, last, SPIN_NANOSECONDS);
     if (done != last) continue;
-    lent |= LendCore(threads - 1);
+    lent |= LendCore(pool.worker, threads - 1);
     done = SleepUntilChange(&pool.done, last, &pool.caller_asleep);
   }
-  if (lent) TakeCoreBack(threads - 1);
-  SendAbsentAway(threads - 1);
+  if (lent) TakeCoreBack(pool.worker, threads - 1);
+  if (launch % LAUNCHES_UNSEEN == 0) SendAbsentAway(pool.worker, threads - 1);
   int failed = (int)atomic_load_explicit(&pool.failed, memory_order_relaxed);
   atomic_store_explicit(&pool.busy, 0, memory_order_release);
   if (failed && !own_failed) {

@@ -18,6 +18,7 @@ from tvm_sparse.runtime.cache import cache_folder
 
 # The launcher of parallel loops, and the memory of their tasks.
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("launch.c", "workspace.c"))
+_HEADERS = tuple(sorted(Path(__file__).parent.glob("*.h")))
 
 # The linker may be a C++ compiler, so the language is said. No part of it depends on the CPU that kernels are for.
 _OPTIONS = ("-x", "c", "-std=gnu11", "-O2", "-fPIC", "-pthread")
@@ -60,7 +61,8 @@ def _identity(compiler: str) -> str:
 
 @lru_cache(maxsize=16)
 def _provide(source: Path, identity: str, compiler: str, options: tuple[str, ...], directory: Path) -> Path:
-    key = f"{identity} {options} {_OPTIONS} {hashlib.sha256(source.read_bytes()).hexdigest()}"
+    text = b"".join(path.read_bytes() for path in (source, *_HEADERS))
+    key = f"{identity} {options} {_OPTIONS} {hashlib.sha256(text).hexdigest()}"
     path = directory / f"tvm_sparse_{source.stem}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.o"
     if not path.exists():
         _compile(source, compiler, options, path)
