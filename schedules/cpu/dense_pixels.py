@@ -2,8 +2,10 @@
 
 Small images do not fill the lanes of columns: a multiply-add tile of some pixels and some vectors of output channels
 computes the pixels that there are and no others. For each k of a block (input channel and tap), the weights of a strip
-are loaded and multiplied with one broadcast input for each pixel. Sums stay in a buffer ``[pixel][output channel]``
-from block to block; at the end they are transposed to columns, vector by vector.
+are loaded and multiplied with one broadcast input for each pixel. Some strips are computed together for each group of
+pixels: their weights stay in the first-level cache, and inputs come from the second one once for all of them. Sums
+stay in a buffer ``[pixel][output channel]`` from block to block; at the end they are transposed to columns, vector by
+vector.
 """
 
 from __future__ import annotations
@@ -25,13 +27,14 @@ FIELDS = (
     "strip",
     "strip_pointers",
     "depth",
-    "pixel_pointers",  # per tile: its first group of pixels
-    "pixel_groups",  # per tile: groups of pixels
-    "pixels",  # per group: elements from the tile's origin to each pixel
+    "pixel_pointers",  # per tile: its first pixel
+    "pixel_groups",  # per tile: groups of each size
+    "pixels",  # elements from the tile's origin to each pixel
     "slot_pointers",  # per tile: its first entry of `slots`
     "slots",  # per vector and lane of a tile: element of the pixel's sums in the buffer
     "sums_pixel",  # elements of the buffer between pixels
     "chunk_vectors",  # vectors of output channels of a chunk
+    "strips_together",  # strips that are computed for a group of pixels before the next one
 )
 
 # Elements of a task's sums. The packer cuts the output channels into chunks that fit.
@@ -40,7 +43,13 @@ SUMS_ELEMENTS = 1 << 16
 
 def pixel_tile(isa: Isa) -> tuple[int, int]:
     """Pixels and vectors of output channels of the register tile: enough sums that none waits for the one before."""
-    return (7, 3) if isa.registers >= 32 else (5, 2)
+    return (7, 3) if isa.registers >= 32 else (6, 2)
+
+
+def group_sizes(isa: Isa) -> tuple[int, int]:
+    """Pixels of a group: of most of them, and of those that take what is left without a rest."""
+    largest = pixel_tile(isa)[0]
+    return largest, largest - 1
 
 
 def strip_sizes(isa: Isa) -> tuple[int, ...]:
@@ -68,32 +77,52 @@ class DensePixels(ColumnLayer):
             for number, size in enumerate(sizes):
                 begin = T.bind(table.at("strip_pointers", pointer + number))
                 count = T.bind(table.at("strip_pointers", pointer + number + 1) - begin)
-                with T.serial(0, count) as strip:
-                    row = T.bind(table.at("strip", (begin + strip) * 2))
-                    position = T.bind(table.at("strip", (begin + strip) * 2 + 1))
-                    # The weights of a strip stay cached from group to group.
-                    with T.serial(0, table.at("pixel_groups", block.tile)) as group:
-                        self._group(
-                            isa, block, table, values, offsets, numbers, row, first_row, position, depth, size, group
-                        )
+                together = table.scalar("strips_together")
+                with T.serial(0, T.truncdiv(count + together - 1, together)) as part:
+                    first = T.bind(part * together)
+                    strips = T.bind(begin + first), T.bind(T.min(together, count - first))
+                    self._strips(isa, block, table, values, offsets, numbers, *strips, first_row, depth, size)
             with T.If(block.last == 1):
                 with T.Then():
                     self._finish(isa, block, table, numbers, residual, output, first_row)
 
         emit_tasks(isa, table, source, self.halo, self.tile, rows, sums=SUMS_ELEMENTS)
 
-    def _group(
-        self, isa: Isa, block: Block, table: TableReader, values: Flat, offsets: Flat, numbers: Flat, row, first_row,
-        position, depth, size: int, group,
+    def _strips(
+        self, isa: Isa, block: Block, table: TableReader, values: Flat, offsets: Flat, numbers: Flat, begin, count,
+        first_row, depth, size: int,
+    ) -> None:  # fmt: skip
+        """Emit the loops over groups of pixels and over some strips, of `size` output channels each."""
+        step = T.bind(as_long(table.scalar("sums_pixel")))
+        total = T.bind(sum(table.at("pixel_groups", block.tile * 2 + kind) for kind in range(2)))
+        # While they use these weights, those of the next strips come from memory, as many elements a step as it takes.
+        pace = T.bind(as_long(T.min(LINE, T.truncdiv(size + total - 1, T.max(total, 1)))))
+        first_group, first_pixel = 0, 0
+        for kind, pixels in enumerate(group_sizes(isa)):
+            groups = T.bind(table.at("pixel_groups", block.tile * 2 + kind))
+            with T.serial(0, groups) as group:
+                pixel = T.bind(first_pixel + group * pixels)
+                entry = T.bind(table.at("pixel_pointers", block.tile) + pixel)
+                places = [T.bind(as_long(block.base + table.at("pixels", entry + p))) for p in range(pixels)]
+                with T.serial(0, count) as strip:
+                    row = T.bind(table.at("strip", (begin + strip) * 2))
+                    position = T.bind(as_long(table.at("strip", (begin + strip) * 2 + 1)))
+                    ahead = as_long(depth) * (as_long(count) * size + as_long(first_group + group) * pace)
+                    fetched = T.bind(position + ahead), pace
+                    target = T.bind(as_long(row - first_row) + as_long(pixel) * step)
+                    self._tile(
+                        isa, block, values, offsets, numbers, row, position, depth, size, places, target, step, fetched
+                    )
+            first_group, first_pixel = groups, T.bind(groups * pixels)
+
+    def _tile(
+        self, isa: Isa, block: Block, values: Flat, offsets: Flat, numbers: Flat, row, first, depth, size: int,
+        places: list, target, step, fetched: tuple,
     ) -> None:  # fmt: skip
         """Emit the register tile of a group of pixels and a strip of output channels."""
-        lanes, pixels, width = isa.lanes, pixel_tile(isa)[0], size // isa.lanes
+        lanes, pixels, width = isa.lanes, len(places), size // isa.lanes
         sums = block.sums
         assert sums is not None
-        entry = T.bind((table.at("pixel_pointers", block.tile) + group) * pixels)
-        places = [T.bind(as_long(block.base + table.at("pixels", entry + p))) for p in range(pixels)]
-        step = T.bind(as_long(table.scalar("sums_pixel")))
-        target = T.bind(as_long(row - first_row) + as_long(group) * pixels * step)
         flat = registers(pixels * width, lanes)
         accumulators = [flat[p * width : (p + 1) * width] for p in range(pixels)]
         with T.If(block.first == 1):
@@ -106,11 +135,9 @@ class DensePixels(ColumnLayer):
                 for p, of_pixel in enumerate(accumulators):
                     for o, accumulator in enumerate(of_pixel):
                         accumulator.set(sums.load_vector(target + step * p + o * lanes))
-        first = as_long(position)
-        # While the groups of pixels use the weights of a strip, those of the next one come from memory, a line a step.
-        next_strip = T.bind(first + as_long(depth) * (size + group * LINE))
+        next_weights, pace = fetched
         with T.serial(0, depth) as k:
-            prefetch(values, next_strip + as_long(k) * LINE)
+            prefetch(values, next_weights + as_long(k) * pace)
             at = T.bind(first + as_long(k) * size)
             weights = [T.bind(values.load_vector(at + o * lanes)) for o in range(width)]
             offset = T.bind(as_long(offsets[k]))

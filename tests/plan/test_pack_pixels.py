@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tvm_sparse.layout.geometry import choose_geometry
+from tvm_sparse.layout.geometry import Geometry, choose_geometry
 from tvm_sparse.layout.halo import Window
 from tvm_sparse.layout.table import TableValues
 from tvm_sparse.plan.choose import dense_cycles
@@ -11,7 +11,7 @@ from tvm_sparse.plan.layer import Convolution
 from tvm_sparse.plan.pack import pack_layer
 from tvm_sparse.plan.pack_pixels import computed_pixels, pack_pixels, suits_pixels
 from tvm_sparse.schedules.cpu.dense_columns import DenseColumnsKernel
-from tvm_sparse.schedules.cpu.dense_pixels import FIELDS, SUMS_ELEMENTS, DensePixels
+from tvm_sparse.schedules.cpu.dense_pixels import FIELDS, SUMS_ELEMENTS, DensePixels, group_sizes
 from tvm_sparse.schedules.cpu.isa import AVX2, AVX512
 
 
@@ -44,6 +44,20 @@ def test_estimate_counts_the_pixels_that_are_computed():
     assert suits_pixels(wide, geometry, AVX512) and not suits_pixels(odd, geometry, AVX512)
     ratio = dense_cycles(wide, geometry, geometry, AVX512) / dense_cycles(odd, geometry, geometry, AVX512)
     assert ratio == pytest.approx(49 / 64 * 64 / 63)
+
+
+@pytest.mark.parametrize("isa", [AVX2, AVX512], ids=str)
+def test_groups_of_two_sizes_leave_no_rest(isa):
+    large, small = group_sizes(isa)
+    for pixels in range(1, 100):
+        vectors = -(-pixels // isa.lanes)
+        panel = Geometry(1, 1, pixels, isa.lanes, (1, isa.lanes), (1, vectors))
+        computed = computed_pixels(panel, isa)
+        # The fewest groups that hold them, and no pixel more than groups of the two sizes can help.
+        groups = -(-pixels // large)
+        assert computed == max(pixels, groups * small)
+        if pixels >= large * small - large - small + 1:
+            assert computed == pixels
 
 
 @pytest.mark.parametrize("outputs", [16, 48, 80, 2048, 2064, 4096])

@@ -20,6 +20,8 @@ from .places import Places
 # Channels of a K-block where panels are read in place. The weights of a strip and the pixels' inputs, each read again
 # for the other, stay in the second-level cache; with few registers, whose tiles read each more often, in the first.
 _BLOCK_CHANNELS, _BLOCK_CHANNELS_OF_16 = 384, 80
+# Share of the first-level cache that the weights of strips fill that are computed together.
+_STRIPS_SHARE = 0.5
 # Lanes of columns for each pixel that is computed, at least: sums are stored once more here, and transposed.
 _GAIN = 1.06
 
@@ -43,8 +45,15 @@ def suits_pixels(layer: Convolution, target: Geometry, isa: Isa) -> bool:
 
 def computed_pixels(target: Geometry, isa: Isa) -> float:
     """Pixels that are computed for a panel, in the mean: whole groups."""
-    size = dense_pixels.pixel_tile(isa)[0]
-    return float((-(-target.used.sum((1, 2)) // size) * size).mean())
+    return float(np.mean([_groups(pixels, isa)[1] for pixels in target.used.sum((1, 2)).tolist()]))
+
+
+def _groups(pixels: int, isa: Isa) -> tuple[tuple[int, int], int]:
+    """Groups of each size for so many pixels, and how many they compute."""
+    large, small = dense_pixels.group_sizes(isa)
+    count = -(-pixels // large)
+    smaller = min(count, count * large - pixels)
+    return (count - smaller, smaller), (count - smaller) * large + smaller * small
 
 
 def pack_pixels(layer: Convolution, source: Geometry, target: Geometry, isa: Isa) -> PackedLayer:
@@ -65,8 +74,7 @@ def pack_pixels(layer: Convolution, source: Geometry, target: Geometry, isa: Isa
     if places.program is not None:
         ideal = places.channel_limit
     block = even_block(channels, ideal, places.channel_limit)
-    size = dense_pixels.pixel_tile(isa)[0]
-    slots = -(-int(target.used.sum((1, 2)).max()) // size) * size
+    slots = max(_groups(pixels, isa)[1] for pixels in target.used.sum((1, 2)).tolist())
     wanted = count_chunks(layer, source, target, places, block, isa, layer.weight.size * DENSE_PRODUCT_CYCLES)
     chunks = _chunks(rows // isa.lanes, wanted, slots, isa)
     # Strips fall to a single vector, so there is none of a single row.
@@ -82,9 +90,10 @@ def pack_pixels(layer: Convolution, source: Geometry, target: Geometry, isa: Isa
         "strip": packed["strip"],
         "strip_pointers": _without_last(packed["strip_pointers"], len(sizes)),
         "depth": packed["depth"],
-        **_pixels(places, target, size, step),
+        **_pixels(places, target, isa, step),
         "sums_pixel": step,
         "chunk_vectors": rows // chunks // isa.lanes,
+        "strips_together": max(1, int(_STRIPS_SHARE * isa.l1_bytes) // (4 * sizes[0] * int(packed["depth"].max()))),
     }
     tables = LayerTables(layer, source, target, source.vectors, isa, dense_pixels.FIELDS, packed, values)
     numbers = epilogue_array(layer.bias, layer.activation, layer.slopes)
@@ -104,35 +113,33 @@ def _without_last(pointers: np.ndarray, sizes: int) -> np.ndarray:
     return np.append(per_block, pointers[-1])
 
 
-def _pixels(places: Places, target: Geometry, size: int, step: int) -> dict[str, np.ndarray]:
+def _pixels(places: Places, target: Geometry, isa: Isa, step: int) -> dict[str, np.ndarray]:
     """The pixels of every tile: where they are read, and where their sums are."""
     lanes, (rows, columns) = target.lanes, places.tile
     vector = np.arange(rows * columns)
     read = (vector // rows * places.pitch + vector % rows * lanes)[:, None] + np.arange(lanes)
-    known: dict[bytes, tuple[int, int, int]] = {}
+    known: dict[bytes, tuple[int, int, int, int]] = {}
     pixels: list[np.ndarray] = []
     slots: list[np.ndarray] = []
     tiles: list[Sequence[int]] = []
-    groups = 0
     for panel, first in zip(places.tile_panel.tolist(), places.tile_vector.tolist(), strict=True):
         used = target.used[panel, first : first + rows * columns]
         key = used.tobytes()
         if key not in known:
             mine = read[used]
-            count = -(-len(mine) // size)
-            known[key] = groups, count, sum(map(len, slots))
+            groups, computed = _groups(len(mine), isa)
+            known[key] = sum(map(len, pixels)), *groups, sum(map(len, slots))
             # The last group repeats a pixel, where there are too few.
-            pixels.append(np.pad(mine, (0, count * size - len(mine)), "edge") if count else mine)
+            pixels.append(np.pad(mine, (0, computed - len(mine)), "edge") if computed else mine)
             number = np.zeros(used.shape, np.int64)
             number[used] = np.arange(len(mine))
             slots.append(number.reshape(-1) * step)
-            groups += count
         tiles.append(known[key])
-    by_tile = np.asarray(tiles, np.int64).reshape(-1, 3)
+    by_tile = np.asarray(tiles, np.int64).reshape(-1, 4)
     return {
         "pixel_pointers": by_tile[:, 0],
-        "pixel_groups": by_tile[:, 1],
-        "slot_pointers": by_tile[:, 2],
+        "pixel_groups": by_tile[:, 1:3].reshape(-1),
+        "slot_pointers": by_tile[:, 3],
         "pixels": np.concatenate(pixels),
         "slots": np.concatenate(slots),
     }

@@ -182,21 +182,24 @@ def _count_dense(layer: Convolution, packed: PackedLayer, isa: Isa, target: Geom
 def _count_pixels(layer: Convolution, packed: PackedLayer, isa: Isa, target: Geometry, _nonzeros: int) -> _Kernel:
     table = TableValues(dense_pixels.FIELDS, packed.arrays[-1])
     frame = _Frame.of(packed.kernel, dense_pixels.FIELDS, packed.arrays[-1], isa)
-    pixels, strip = dense_pixels.pixel_tile(isa)
-    groups = target.sets * int(table.array("pixel_groups", frame.tiles // target.sets).sum())
+    strip = dense_pixels.pixel_tile(isa)[1]
+    of_sizes = target.sets * table.array("pixel_groups", 2 * frame.tiles // target.sets).reshape(-1, 2).sum(0)
+    groups, pixels = int(of_sizes.sum()), int(of_sizes @ dense_pixels.group_sizes(isa))
     outputs, inputs = layer.weight.shape[0], layer.weight[0].size
     # Every group of pixels reads the weights of every strip, and an input of its own for each.
-    strips = -(-outputs // (strip * isa.lanes))
+    strips, together = -(-outputs // (strip * isa.lanes)), table.scalar("strips_together")
     blocks = frame.blocks
-    sums = groups * pixels * 4 * outputs * blocks
+    sums = pixels * 4 * outputs * blocks
     output = 4 * prod(target.shape(outputs))
     weights = packed.arrays[0].nbytes
     extra = output if layer.residual else 0
+    # Strips that are computed together stay in the first-level cache, if they fit.
+    fit = together * weights <= strips * blocks * isa.l1_bytes
     return _Kernel(
-        lane_macs=groups * pixels * layer.weight.size,
-        utilisation=target.batch * target.pixels / max(1, groups * pixels),
-        loaded=groups * (weights + 4 * pixels * inputs * strips) + sums + extra + frame.window_bytes,
-        l2_read=frame.input_bytes + groups * weights + sums + extra,
+        lane_macs=pixels * layer.weight.size,
+        utilisation=target.batch * target.pixels / max(1, pixels),
+        loaded=groups * weights + 4 * pixels * inputs * strips + sums + extra + frame.window_bytes,
+        l2_read=frame.input_bytes * -(-strips // together) + (frame.passes if fit else groups) * weights + sums + extra,
         l2_written=output + sums,
         weight_bytes=weights,
         weight_passes=frame.passes,
