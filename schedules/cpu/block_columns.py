@@ -21,7 +21,7 @@ from .ir import AHEAD, LINE, Flat, Register, TableReader, as_long, broadcast, pr
 from .isa import Isa
 from .lanes import can_spread, load_quad, spread
 
-FIELDS = (*DRIVER_FIELDS, *HALO_FIELDS, "rows", "group", "group_pointers", "prefetch", "spread")
+FIELDS = (*DRIVER_FIELDS, *HALO_FIELDS, "rows", "group", "group_pointers", "prefetch")
 
 # Entries of a group: first strip, strips, first offset, first value, blocks of a strip, first row.
 GROUP = 6
@@ -77,9 +77,7 @@ class _Emitter:
         """Loops over sizes of strips, pieces of the tile, groups and strips."""
         table, sizes = self.table, strip_sizes(self.kernel.shape[0])
         vectors, width = self.kernel.tile[0] * self.kernel.tile[1], self.kernel.shape[1]
-        indices = []
-        if width == 4 and can_spread(self.isa, vectors):
-            indices = [T.bind(table.vector("spread", i * self.lanes)) for i in range(width)]
+        spread_weights = width == 4 and can_spread(self.isa, vectors)
         first_pointer = block.index * len(sizes)
         first_of_block = T.bind(table.at("group", table.at("group_pointers", first_pointer) * GROUP))
         for number, size in enumerate(sizes):
@@ -99,7 +97,7 @@ class _Emitter:
                         # Positions are 64 bit, so that constant distances fold into the addresses.
                         at = T.bind(as_long(offset + strip * count))
                         weights_at = T.bind(as_long(value + strip * count * (size * width)))
-                        self._strip(block, rows, at, weights_at, count, piece, indices)
+                        self._strip(block, rows, at, weights_at, count, piece, spread_weights)
 
     def _prefetch(self, block: Block, number) -> None:
         """The next block's activations follow this block's in memory: each strip fetches some lines of them."""
@@ -112,7 +110,7 @@ class _Emitter:
                 with T.serial(0, lines) as line:
                     prefetch(block.source, ahead + as_long((number * lines + line) * LINE))
 
-    def _strip(self, block: Block, rows: list, at, weights_at, count, piece: range, indices: list) -> None:
+    def _strip(self, block: Block, rows: list, at, weights_at, count, piece: range, spread_weights: bool) -> None:
         """Emit one strip on one piece: start, blocks, then each row's end."""
         lanes, size, channels = self.lanes, len(rows), self.table.scalar("channels_out")
         accumulators = [registers(len(piece), lanes) for _ in rows]
@@ -126,12 +124,11 @@ class _Emitter:
             origin = T.bind(base + as_long(self.offsets[at + k]))
             weights = T.bind(weights_at + k * (size * width))
             prefetch(self.values, weights + AHEAD)
-            quad = T.bind(load_quad(self.isa, self.values, weights)) if indices else None
+            quad = T.bind(load_quad(self.isa, self.values, weights)) if spread_weights else None
             for channel in range(width):
                 shifts = [self._shift(block, origin + stride * channel if channel else origin, s) for s in piece]
                 if quad is not None:
-                    spread_weights = [T.bind(spread(self.isa, quad, indices[channel]))]
-                    self._multiply(block, accumulators, shifts, spread_weights)
+                    self._multiply(block, accumulators, shifts, [T.bind(spread(self.isa, quad, channel))])
                 else:
                     scalars = [self.values[weights + (channel * size + i)] for i in range(size)]
                     self._multiply(block, accumulators, shifts, [broadcast(w, lanes) for w in scalars])

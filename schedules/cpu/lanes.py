@@ -92,26 +92,25 @@ def merge_two(isa: Isa, first, index, second):
     return merge_lanes(isa, permute_lanes(isa, index, first), index, second)
 
 
-def can_spread(isa: Isa, accumulators: int) -> bool:
-    """Whether weights are best spread from a register: it needs four index registers beside the accumulators.
+def can_spread(isa: Isa, vectors: int, rows: int = 1) -> bool:
+    """Whether weights are best spread from a register, by instruction set and sums: `vectors` of each of some rows.
 
     A broadcast from memory costs one of the two vector loads a cycle, which bound the sparse kernels; four weights
-    loaded at once and spread by permutes cost a quarter of it.
+    loaded at once and spread by shuffles cost a quarter of it. They need a register for each row, and one to spread to.
     """
-    return isa.name in ("avx2", "avx512") and accumulators + 6 <= isa.registers
+    return isa.name in ("avx2", "avx512") and rows * (vectors + 1) + 1 <= isa.registers
 
 
 def load_quad(isa: Isa, values: Flat, position):
     """Four consecutive weights, repeated in every 128-bit part of a vector."""
-    four = values.buffer[T.Ramp(position, 1, 4)]
-    return T.Shuffle([four] * (isa.lanes // 4), list(range(isa.lanes)))
+    four = T.Shuffle([values.buffer[T.Ramp(position, 1, 4)]] * (isa.lanes // 4), list(range(isa.lanes)))
+    # LLVM would put the shuffles of `spread` and this one together, to four broadcasts from memory.
+    return intrinsic("llvm.arithmetic.fence", four, dtype=f"float32x{isa.lanes}")
 
 
-def spread(isa: Isa, quad, index):
-    """One of four weights in every lane; `index` holds its number (a variable, so that LLVM keeps the permute)."""
-    bits = 32 * isa.lanes
-    name = "llvm.x86.avx512.vpermilvar.ps.512" if bits == 512 else "llvm.x86.avx.vpermilvar.ps.256"
-    return intrinsic(name, quad, index, dtype=f"float32x{isa.lanes}")
+def spread(isa: Isa, quad, number: int):
+    """One of the four weights that `load_quad` loaded, in every lane."""
+    return T.Shuffle([quad], [lane // 4 * 4 + number for lane in range(isa.lanes)])
 
 
 def transpose(vectors: list) -> list:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import tvm
 from tvm.script.ir_builder import tirx as T
 
-from tvm_sparse.sparsity.formats.columns import GROUP, QUAD
+from tvm_sparse.sparsity.formats.columns import GROUP, QUAD, aligned
 
 from .column_layer import ColumnLayer
 from .driver import DRIVER_FIELDS, HALO_FIELDS, Block, emit_tasks
@@ -33,7 +33,7 @@ _SUMS = 16
 _BESIDE_SUMS = 3
 
 FIELDS = (
-    *DRIVER_FIELDS, *HALO_FIELDS, "rows", "row_places", "group", "group_pointers", "prefetch", "spread", "fetch_outputs"
+    *DRIVER_FIELDS, *HALO_FIELDS, "rows", "row_places", "group", "group_pointers", "prefetch", "fetch_outputs"
 )  # fmt: skip
 
 
@@ -85,7 +85,9 @@ class SparseColumns(ColumnLayer):
     def bundle(self, isa: Isa) -> int:
         """Rows that a body computes at once."""
         vectors = max(self.part_sizes)
-        rows = max(1, min(4, (_SUMS if isa.registers >= 32 else isa.registers - 6) // vectors))
+        # With 16 registers, rows as far as their sums, a quad of weights of each and a weight in all lanes fit.
+        most = _SUMS // vectors if isa.registers >= 32 else (isa.registers - 1) // (vectors + 1)
+        rows = max(1, min(4, most))
         if not self.pairs:
             return rows
         return min(4, (isa.registers - _BESIDE_SUMS) // vectors, rows + rows % 2) // 2 * 2
@@ -104,9 +106,8 @@ class SparseColumns(ColumnLayer):
         parts = self.part_sizes
 
         def rows(block: Block) -> None:
-            spread_weights = can_spread(isa, parts[0] * size)
-            indices = [T.bind(table.vector("spread", i * isa.lanes)) for i in range(QUAD * spread_weights)]
-            emit = _BundleEmitter(self, isa, table, values, offsets, numbers, output, residual, indices)
+            spread_weights = can_spread(isa, parts[0], size)
+            emit = _BundleEmitter(self, isa, table, values, offsets, numbers, output, residual, spread_weights)
             begin = before = 0
             for vectors, count in Counter(parts).items():
                 with T.serial(0, count) as part:
@@ -140,7 +141,8 @@ class SparseColumns(ColumnLayer):
                 shared = T.bind(table.at("group", entry + 4))
                 with T.serial(0, table.at("group", entry + 1)) as bundle:
                     # Positions are 64 bit, so that constant distances fold into the addresses.
-                    at = T.bind(as_long(position + bundle * (size * (shared + quads * QUAD + tail))))
+                    stride = aligned(size * shared) + aligned(size * (quads * QUAD + tail))
+                    at = T.bind(as_long(position + bundle * stride))
                     row = T.bind(first_row + bundle * size)
                     emit.prefetch_outputs(block, row + LATER * size, size, vectors)
                     emit.bundle(block, row, size, vectors, at, shared, quads, tail, fetch)
@@ -202,7 +204,7 @@ class _BundleEmitter:
     numbers: Flat
     output: Flat
     residual: Flat | None
-    indices: list
+    spread_weights: bool
 
     def prefetch_outputs(self, block: Block, row, size: int, vectors: int) -> None:
         """Fetch the lines that a later bundle writes, where the output lies beyond the second-level cache."""
@@ -243,7 +245,7 @@ class _BundleEmitter:
                 prefetch(self.values, at + as_long(AHEAD))
             with T.serial(0, shared) as column:
                 self._shared_column(block, sums, T.bind(at + as_long(column * size)))
-            at = T.bind(at + as_long(shared * size))
+            at = T.bind(at + as_long(aligned(shared * size)))
         with T.serial(0, quads) as quad:
             now = T.bind(at + as_long(quad * (QUAD * size)))
             if self.kernel.streamed:
@@ -326,10 +328,10 @@ class _BundleEmitter:
 
     def _weights(self, position, count: int):
         """Up to four consecutive weights, each in every lane of a vector; emitted one by one, as they are used."""
-        if not self.indices or not count:
+        if not self.spread_weights or not count:
             for i in range(count):
                 yield T.bind(broadcast(self.values[position + i], self.isa.lanes))
             return
         quad = T.bind(load_quad(self.isa, self.values, position))
         for i in range(count):
-            yield T.bind(spread(self.isa, quad, self.indices[i]))
+            yield T.bind(spread(self.isa, quad, i))

@@ -177,13 +177,15 @@ def _sparse_rows(frame: _Frame, kernel: sparse_columns.SparseColumns) -> None:
         begin, end = pointers[frame.block * QUAD + tail :][:2]
         for first_row, count, position, quads, shared in groups[begin:end].tolist():
             rows = frame.table.array("rows", first_row + count * bundle)[first_row:].reshape(count, bundle)
-            for i, members in enumerate(rows.tolist()):
-                start = position + i * bundle * (shared + quads * QUAD + tail)
+            for members in rows.tolist():
                 sums: list[np.ndarray] = [np.zeros(()) for _ in members]
-                for step in [1] * shared + [QUAD] * quads + [tail] * (tail > 0):
-                    for r in range(bundle):
-                        at = slice(start, start := start + step)
-                        sums[r] = sums[r] + np.tensordot(values[at].astype("float64"), frame.gather(offsets[at]), 1)
+                # The shared ones and the others begin at multiples of four.
+                for steps in ([1] * shared, [QUAD] * quads + [tail] * (tail > 0)):
+                    position = -(-position // QUAD) * QUAD
+                    for step in steps:
+                        for r in range(bundle):
+                            at = slice(position, position := position + step)
+                            sums[r] = sums[r] + np.tensordot(values[at].astype("float64"), frame.gather(offsets[at]), 1)
                 # A short bundle repeats its last row; all of its sums start before any is stored.
                 for row, total in dict(zip(members, sums, strict=True)).items():
                     frame.finish(row, np.broadcast_to(total, frame.shifts.shape))

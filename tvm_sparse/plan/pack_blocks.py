@@ -74,7 +74,6 @@ def pack_blocks(
         "group": packed["group"],
         "group_pointers": packed["group_pointers"],
         "prefetch": _strip_lines(packed, len(strip_sizes(shape[0])), places.channel_stride, cached),
-        "spread": np.repeat(np.arange(4), isa.lanes),
     }
     tables = LayerTables(layer, source, target, part, isa, block_columns.FIELDS, packed, values)
     numbers = epilogue_array(layer.bias, layer.activation, layer.slopes)

@@ -109,7 +109,6 @@ def pack_sparse(
         "group": packed["group"],
         "group_pointers": packed["group_pointers"],
         "prefetch": _quad_lines(packed, kernel.parts, places.channel_stride, fetched),
-        "spread": np.repeat(np.arange(QUAD), isa.lanes),
         "fetch_outputs": int(
             panel_bytes * target.panels > _CACHED_SHARE * isa.l2_bytes
             and (panel_bytes > _NEAR_SHARE * isa.l2_bytes or nonzeros < _FEW_PRODUCTS * rows)

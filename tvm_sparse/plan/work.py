@@ -147,26 +147,27 @@ def _count_sparse(
 ) -> _Kernel:
     values, offsets, _, table = packed.arrays[-4:]
     frame = _Frame.of(packed.kernel, sparse_columns.FIELDS, table, isa)
-    parts, stored = packed.kernel.part_sizes, values.size - _PADDING
+    parts, bundle = packed.kernel.part_sizes, packed.kernel.bundle(isa)
+    stored, shared = (bundle * count for count in _stored_by_bundles(TableValues(sparse_columns.FIELDS, table)))
     # Weights spread from a register are loaded four at a time, by every part of a tile.
-    spread = can_spread(isa, max(parts) * packed.kernel.bundle(isa))
+    spread = can_spread(isa, max(parts), bundle)
     weight_loads = len(parts) * (1 / QUAD if spread else 1.0)
     loads = stored * (frame.vectors + weight_loads)
     if packed.kernel.pairs:
         # Vectors that two rows multiply are loaded once; their weights are broadcast from memory.
-        shared = _shared_nonzeros(TableValues(sparse_columns.FIELDS, table)) * packed.kernel.bundle(isa)
         loads -= shared * (frame.vectors / 2 + weight_loads - len(parts))
     inner = round(loads * frame.tiles * frame.lane_bytes)
     weights = values.nbytes + offsets.nbytes
     return _in_columns(layer, frame, isa, target, stored, inner, weights, frame.passes * len(parts))
 
 
-def _shared_nonzeros(table: TableValues) -> int:
-    """Nonzeros of each row of all bundles that its pair shares."""
+def _stored_by_bundles(table: TableValues) -> tuple[int, int]:
+    """Nonzeros of each row of all bundles, and those that its pair shares."""
     blocks = int(table.array("block_pointers", table.scalar("chunks") + 1)[-1])
-    groups = int(table.array("group_pointers", blocks * QUAD + 1)[-1])
-    group = table.array("group", groups * GROUP).reshape(-1, GROUP)
-    return int((group[:, 1] * group[:, 4]).sum())
+    pointers = table.array("group_pointers", blocks * QUAD + 1)
+    _, bundles, _, quads, shared = table.array("group", int(pointers[-1]) * GROUP).reshape(-1, GROUP).T
+    tails = np.repeat(np.arange(blocks * QUAD) % QUAD, np.diff(pointers))
+    return int((bundles * (shared + quads * QUAD + tails)).sum()), int((bundles * shared).sum())
 
 
 def _count_dense(layer: Convolution, packed: PackedLayer, isa: Isa, target: Geometry, _nonzeros: int) -> _Kernel:

@@ -57,7 +57,8 @@ def every_kernel(target: tvm.target.Target) -> CompileContext:
         pruned = random(8, 8, 3, 3)
         pruned[:, 1:] = 0
         y = emit(NN.relu(OP.add(NN.conv2d(y, constant(pruned), padding=1), y)))
-        y = emit(OP.add(NN.conv2d(y, constant(random(8, 8, 1, 1))), y))
+        # Output channels that fill no vectors: pixels do.
+        y = emit(NN.conv2d(y, constant(random(6, 8, 1, 1))))
         sized = OP.image.resize2d(y, (18, 14), layout="NCHW", method="linear")
         near = OP.image.resize2d(y, (18, 14), layout="NCHW", method="nearest_neighbor")
         return sized, near, NN.max_pool2d(y, 3, 2), OP.mean(y, [2, 3])

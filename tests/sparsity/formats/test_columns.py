@@ -39,11 +39,13 @@ def test_round_trip(case):
     fmt, weight = case
     packed = fmt.pack(weight)
     np.testing.assert_array_equal(fmt.unpack(packed, weight.shape), weight)
-    # Only bundles are padded, to their longest row, and the vector loads of the last values.
+    # Only bundles are padded, to their longest row and so that quads are aligned, and the loads of the last values.
     stored = len(packed["values"]) - 16
     assert len(packed["offsets"]) == stored + 16
     # Steps of the count within a block's bundles add up to its longest row at most; a short bundle repeats a row.
     padding = 2 * (fmt.bundle - 1) * weight[0].size * len(packed["block"])
+    padding += 2 * (QUAD - 1) * packed["group"][:, 1].sum()
+    assert (packed["group"][:, 2] % QUAD == 0).all()
     assert 0 <= stored - np.count_nonzero(weight) <= padding
     assert packed["values"].dtype == np.float32 and packed["offsets"].dtype == np.uint16
 
@@ -60,13 +62,13 @@ def multiply(fmt: UnstructuredColumns, packed: dict, x: np.ndarray, bias: np.nda
                     rows = packed["rows"][first_row + i * fmt.bundle :][: fmt.bundle]
                     # A short bundle repeats a row: all starts are read before any sum is stored.
                     sums = np.array([bias[row] if first else y[row] for row in rows])
-                    for step in [1] * shared + [QUAD] * quads:
-                        for r in range(fmt.bundle):
-                            at = slice(position, position := position + step)
-                            sums[r] += packed["values"][at].astype("float64") @ buffer[packed["offsets"][at]]
-                    for r in range(fmt.bundle):
-                        at = slice(position, position := position + tail)
-                        sums[r] += packed["values"][at].astype("float64") @ buffer[packed["offsets"][at]]
+                    # The shared ones and the others begin at multiples of four.
+                    for steps in ([1] * shared, [QUAD] * quads + [tail]):
+                        position = -(-position // QUAD) * QUAD
+                        for step in steps:
+                            for r in range(fmt.bundle):
+                                at = slice(position, position := position + step)
+                                sums[r] += packed["values"][at].astype("float64") @ buffer[packed["offsets"][at]]
                     y[rows] = sums
     return y
 

@@ -6,8 +6,8 @@ block reads stay in the first-level cache. Within a block rows are sorted by cou
 columns, as many as can be found: what both multiply is loaded once. Rows of a bundle are padded to its longest with
 zeros (neighbours in the order rarely differ); all bundles of a *group* have as many shared columns and as many
 other nonzeros, ``4 * quads + tail``, and the groups of one tail are neighbours: a kernel runs one loop per tail
-without mispredicted branches (SELL-C-sigma's idea). Offsets are 16 bit, premultiplied, in elements of the buffer that
-the block reads.
+without mispredicted branches (SELL-C-sigma's idea). Quads begin at multiples of four, so that no load of one crosses a
+cache line. Offsets are 16 bit, premultiplied, in elements of the buffer that the block reads.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ class UnstructuredColumns:
         -------
         dict of str to numpy.ndarray
             ``values`` float32 and ``offsets`` uint16 ``[nonzeros + padding]``: of each bundle a shared one of every
-            row, again and again, then four others of every row, then the rows' tails; ``rows`` (output channels,
+            row, again and again, then four others of every row, then the rows' tails, the shared ones and the others
+            padded to multiples of four; ``rows`` (output channels,
             in order of work; a bundle short of rows repeats some); ``group`` ``[n, 5]``: first row, bundles, first
             nonzero, quads, shared columns;
             ``group_pointers`` ``[blocks * 4 + 1]`` by block and tail; ``block`` ``[blocks, 4]``: first input
@@ -121,11 +122,13 @@ class UnstructuredColumns:
                 begin, end = pointers[block * QUAD + tail], pointers[block * QUAD + tail + 1]
                 for first, bundles, position, quads, shared in packed["group"][begin:end]:
                     numbers = list(_bundle_rows(self.bundle, shared, quads, tail))
+                    both = self.bundle * shared
+                    between, stride = aligned(both) - both, aligned(both) + aligned(len(numbers) - both)
                     for index in range(bundles):
                         for place, number in enumerate(numbers):
                             row = packed["rows"][first + index * self.bundle + number]
                             base = channel - row // rows_per_group * per_group
-                            k = position + index * len(numbers) + place
+                            k = position + index * stride + place + between * (place >= both)
                             local, tap = lookup[int(packed["offsets"][k])]
                             if packed["values"][k] != 0:
                                 dense[row, base + local, tap] = packed["values"][k]
@@ -163,6 +166,11 @@ class UnstructuredColumns:
                     blocks.append((range(start, stop), channels, range(per_group), True, True))
             out.append(blocks)
         return out
+
+
+def aligned(entries):
+    """Entries that some take with what is left free before the next quad; of integers and expressions."""
+    return (entries + QUAD - 1) // QUAD * QUAD
 
 
 def split_rows(rows: int, chunks: int, unit: int) -> list[range]:
@@ -225,13 +233,16 @@ def _columns(nonzero: np.ndarray, both: int, size: int) -> tuple[np.ndarray, np.
 def _interleave(array: np.ndarray, shared: np.ndarray, own: np.ndarray) -> np.ndarray:
     """Entries of ``[bundles, rows, columns]`` as a kernel reads them: shared ones, quads of rows by turns, tails."""
     bundles, rows, _ = array.shape
-    out = []
     whole = own.shape[2] // QUAD * QUAD
-    for columns, step in ((shared, 1), (own[..., :whole], QUAD)):
+
+    def take(columns: np.ndarray, step: int) -> np.ndarray:
         entries = np.take_along_axis(array, columns, 2).reshape(bundles, rows, -1, step)
-        out.append(entries.swapaxes(1, 2).reshape(bundles, -1))
-    out.append(np.take_along_axis(array, own[..., whole:], 2).reshape(bundles, -1))
-    return np.concatenate(out, 1).reshape(-1)
+        return entries.swapaxes(1, 2).reshape(bundles, -1)
+
+    tails = np.take_along_axis(array, own[..., whole:], 2).reshape(bundles, -1)
+    parts = take(shared, 1), np.concatenate([take(own[..., :whole], QUAD), tails], 1)
+    padded = [np.pad(part, ((0, 0), (0, aligned(part.shape[1]) - part.shape[1]))) for part in parts]
+    return np.concatenate(padded, 1).reshape(-1)
 
 
 class _Packed:
@@ -290,7 +301,7 @@ class _Packed:
                 self.values.append(_interleave(flat[members], *columns))
                 self.offsets.append(_interleave(place[members], *columns))
                 self._row_count += members.size
-                self._value_count += members.size * (both + size)
+                self._value_count += self.values[-1].size
             self.group_pointers.append(len(self.groups))
 
     def _bundles(self, nonzero: np.ndarray, order: np.ndarray, pairs: bool) -> tuple[np.ndarray, np.ndarray]:
