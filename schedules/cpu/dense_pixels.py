@@ -94,12 +94,13 @@ class DensePixels(ColumnLayer):
     ) -> None:  # fmt: skip
         """Emit the loops over groups of pixels and over some strips, of `size` output channels each."""
         step = T.bind(as_long(table.scalar("sums_pixel")))
-        total = T.bind(sum(table.at("pixel_groups", block.tile * 2 + kind) for kind in range(2)))
+        sizes = group_sizes(isa)
+        counts = [T.bind(table.at("pixel_groups", block.tile * len(sizes) + kind)) for kind in range(len(sizes))]
+        total = T.bind(sum(counts))
         # While they use these weights, those of the next strips come from memory, as many elements a step as it takes.
         pace = T.bind(as_long(T.min(LINE, T.truncdiv(size + total - 1, T.max(total, 1)))))
         first_group, first_pixel = 0, 0
-        for kind, pixels in enumerate(group_sizes(isa)):
-            groups = T.bind(table.at("pixel_groups", block.tile * 2 + kind))
+        for pixels, groups in zip(sizes, counts, strict=True):
             with T.serial(0, groups) as group:
                 pixel = T.bind(first_pixel + group * pixels)
                 entry = T.bind(table.at("pixel_pointers", block.tile) + pixel)

@@ -92,13 +92,18 @@ def merge_two(isa: Isa, first, index, second):
     return merge_lanes(isa, permute_lanes(isa, index, first), index, second)
 
 
+def spread_rows(isa: Isa, vectors: int) -> int:
+    """Rows of so many vectors whose sums, four weights of each, and one weight in every lane fit the registers."""
+    return (isa.registers - 1) // (vectors + 1)
+
+
 def can_spread(isa: Isa, vectors: int, rows: int = 1) -> bool:
     """Whether weights are best spread from a register, by instruction set and sums: `vectors` of each of some rows.
 
     A broadcast from memory costs one of the two vector loads a cycle, which bound the sparse kernels; four weights
-    loaded at once and spread by shuffles cost a quarter of it. They need a register for each row, and one to spread to.
+    loaded at once and spread by shuffles cost a quarter of it.
     """
-    return isa.name in ("avx2", "avx512") and rows * (vectors + 1) + 1 <= isa.registers
+    return isa.name in ("avx2", "avx512") and rows <= spread_rows(isa, vectors)
 
 
 def load_quad(isa: Isa, values: Flat, position):

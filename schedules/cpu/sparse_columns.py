@@ -21,7 +21,7 @@ from .driver import DRIVER_FIELDS, HALO_FIELDS, Block, emit_tasks
 from .epilogue import emit_activation, emit_stored_activation, is_applied_in_memory
 from .ir import AHEAD, LINE, Flat, TableReader, as_long, broadcast, constant, load_bits, prefetch, registers
 from .isa import Isa
-from .lanes import can_spread, load_quad, spread
+from .lanes import can_spread, load_quad, spread, spread_rows
 
 # Most lines that a quad of every row fetches, a power of two.
 MOST_LINES = 8
@@ -85,9 +85,7 @@ class SparseColumns(ColumnLayer):
     def bundle(self, isa: Isa) -> int:
         """Rows that a body computes at once."""
         vectors = max(self.part_sizes)
-        # With 16 registers, rows as far as their sums, a quad of weights of each and a weight in all lanes fit.
-        most = _SUMS // vectors if isa.registers >= 32 else (isa.registers - 1) // (vectors + 1)
-        rows = max(1, min(4, most))
+        rows = max(1, min(4, _SUMS // vectors if isa.registers >= 32 else spread_rows(isa, vectors)))
         if not self.pairs:
             return rows
         return min(4, (isa.registers - _BESIDE_SUMS) // vectors, rows + rows % 2) // 2 * 2

@@ -9,6 +9,7 @@ from tvm import relax
 from tests.transform.canonicalize.helpers import constant, module, random
 from tvm_sparse.build.target import make_target
 from tvm_sparse.plan.plan import Plan
+from tvm_sparse.schedules.cpu.block_columns import BlockColumnsKernel
 from tvm_sparse.schedules.cpu.dense_columns import DenseColumnsKernel
 from tvm_sparse.schedules.cpu.isa import Isa
 from tvm_sparse.schedules.cpu.pool_columns import MaxPoolColumns
@@ -97,6 +98,25 @@ def test_kernels_compile_to_vector_code(isa_name):
             pattern = (MOVE if moves else MULTIPLY)[isa_name]
             assert re.search(pattern, assembly), f"{symbol} has no vector code"
         assert not set(re.findall(r"\b(?:bl|callq?)\s+([a-z]\w*)", assembly)) & FUNCTIONS, symbol
+
+
+@pytest.mark.parametrize("cpu", ["haswell", "znver4"])
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        SparseColumns((4, 1), False, "none"),
+        SparseColumns((14, 1), False, "none"),
+        BlockColumnsKernel((4, 1), False, "none", shape=(1, 4)),
+    ],
+    ids=str,
+)
+def test_weights_are_loaded_four_at_a_time(cpu, kernel):
+    """LLVM must not turn a load of four and their shuffles into four broadcasts from memory."""
+    target = make_target(f"llvm -mtriple=x86_64-linux-gnu -mcpu={cpu}")
+    assembly = tvm.compile(kernel.build(Isa.from_target(target)), target=target).mod.inspect_source("asm")
+    quads = re.findall(r"\bvbroadcast(?:f128|[fi]32x4)\b", assembly)
+    spread = re.findall(r"\bv(?:shufps|permilps|movs[lh]dup|movddup)\b", assembly)
+    assert quads and len(spread) >= 2 * len(quads)
 
 
 def test_object_is_for_the_other_machine(tmp_path):
